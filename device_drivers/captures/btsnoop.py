@@ -1,0 +1,69 @@
+"""btsnoop, datalink 1002 (HCI UART, H4): what Android and BlueZ write.
+
+File header: "btsnoop\\0", version u32 = 1, datalink u32. Record: original length u32, included length u32, flags u32
+(bit 0: controller to host), drops u32, microseconds since year 0 i64, data. All big-endian.
+"""
+
+import struct
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import BinaryIO
+
+from device_drivers.captures.base import CaptureError, HciRecord
+
+MAGIC = b"btsnoop\0"
+DATALINK_H4 = 1002
+_HEADER = struct.Struct(">8sII")
+_RECORD = struct.Struct(">IIIIq")
+_EPOCH_MICROSECONDS = 0x00DCDDB30F2F8000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The largest H4 packet is ISO or ACL data with a 16-bit length, plus headers; more is damage, not data.
+MAX_RECORD = 65_535 + 16
+_DATALINKS = {1001: "H1 (un-encapsulated HCI)", 1003: "BCSP", 1004: "H5 (3-wire)", 2001: "Linux monitor"}
+
+
+def records(stream: BinaryIO) -> Iterator[HciRecord]:
+    """The records of a file, one at a time; CaptureError at the first that is damaged."""
+    header = stream.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise CaptureError("the file ends inside its btsnoop header")
+    _, version, datalink = _HEADER.unpack(header)
+    if version != 1:
+        raise CaptureError(f"btsnoop version {version} is not known (1 is)")
+    if datalink != DATALINK_H4:
+        raise CaptureError(
+            f"btsnoop datalink {datalink} ({_DATALINKS.get(datalink, 'unknown')}) is not read by this version: 1002 (H4) is"
+        )
+    number = 0
+    while head := stream.read(_RECORD.size):
+        number += 1
+        if len(head) < _RECORD.size:
+            raise CaptureError(f"the file is truncated: it ends inside the header of record {number}")
+        original, included, flags, _, stamp = _RECORD.unpack(head)
+        if included > MAX_RECORD or included > original:
+            raise CaptureError(f"record {number} is damaged: it claims {included} of {original} octets")
+        data = stream.read(included)
+        if len(data) < included:
+            raise CaptureError(
+                f"the file is truncated: record {number} has {len(data)} of its {included} octets"
+            )
+        yield HciRecord(number, _time(stamp, number), data, sent=not flags & 1)
+
+
+def _time(stamp: int, number: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(microseconds=stamp - _EPOCH_MICROSECONDS)
+    except OverflowError:
+        raise CaptureError(f"record {number} is damaged: its time is outside the calendar") from None
+
+
+def header() -> bytes:
+    """A file header, for writers."""
+    return _HEADER.pack(MAGIC, 1, DATALINK_H4)
+
+
+def record(time: datetime, packet: bytes, *, sent: bool) -> bytes:
+    """One record around an H4 packet, for writers."""
+    flags = (0 if sent else 1) | (2 if packet[:1] in (b"\x01", b"\x04") else 0)
+    stamp = (time - _EPOCH) // timedelta(microseconds=1) + _EPOCH_MICROSECONDS
+    return _RECORD.pack(len(packet), len(packet), flags, 0, stamp) + packet

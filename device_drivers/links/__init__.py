@@ -1,0 +1,1 @@
+"""The only radio and broker I/O of the gateway."""

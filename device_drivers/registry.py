@@ -1,0 +1,35 @@
+"""Finds the profiles: every module of device_drivers/profiles and of the entry-point group `patch_gateway.profiles`."""
+
+import importlib
+import pkgutil
+from functools import cache
+from importlib.metadata import entry_points
+from typing import cast
+
+from device_drivers import profiles
+from device_drivers.base import Channel, Profile
+
+GROUP = "patch_gateway.profiles"
+
+
+@cache
+def all_profiles() -> dict[str, Profile]:
+    """Profile by name; ValueError when two claim one channel."""
+    found = {
+        module.name: cast("Profile", importlib.import_module(f"{profiles.__name__}.{module.name}"))
+        for module in pkgutil.iter_modules(profiles.__path__)
+    }
+    for entry in entry_points(group=GROUP):
+        found[entry.name] = cast("Profile", entry.load())
+    owners: dict[Channel, str] = {}
+    for name, profile in found.items():
+        for channel in profile.CHANNELS:
+            if channel in owners:
+                raise ValueError(f"profiles {owners[channel]} and {name} both claim channel {'/'.join(channel)}")
+            owners[channel] = name
+    return found
+
+
+def profile_of(channel: Channel) -> Profile | None:
+    """The profile that decodes a channel, if there is one."""
+    return next((profile for profile in all_profiles().values() if channel in profile.CHANNELS), None)
