@@ -1,0 +1,1 @@
+"""Wires the floors together: command line, daemon, ingest, sync, pairing, replay, demo."""

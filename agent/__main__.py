@@ -1,0 +1,7 @@
+"""`python -m agent` from a checkout that was never installed."""
+
+import sys
+
+from agent.cli import main
+
+sys.exit(main())

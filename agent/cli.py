@@ -1,0 +1,220 @@
+"""The command line. Exit codes: 0 fine, 1 found something wrong, 2 usage."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, get_args
+
+from config.load import SettingsError, load
+from config.settings import Settings
+from device_drivers.device_types import DEVICE_TYPES
+from schemas.patch_events import ApplicationSite
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of `patch-gateway`."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except SettingsError as error:
+        print(f"patch-gateway: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="patch-gateway", description="Edge gateway agent for wearable medical patches.")
+    parser.add_argument("--version", action="version", version=version("patch-gateway"))
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (default /etc/patch-gateway/gateway.toml)")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_daemon(commands)
+    _add_pairing(commands)
+    _add_tools(commands)
+    return parser
+
+
+def _add_daemon(commands: Any) -> None:
+    run = commands.add_parser("run", help="the daemon (what systemd starts)")
+    run.set_defaults(run=_run)
+    demo = commands.add_parser("demo", help="everything in one place on embedded parts: broker, patches, gateway, central")
+    demo.add_argument("--once", type=int, metavar="N", help="headless: stop after N events, drain, compare the counts")
+    demo.add_argument("--outage", type=float, default=0.0, metavar="S", help="cut the upstream for S seconds in the middle")
+    demo.add_argument("--json", action="store_true", help="with --once: the last line is one JSON object")
+    demo.add_argument("--keep", type=Path, metavar="DIR", help="keep buffer and databases in DIR and say how to open them")
+    demo.set_defaults(run=_demo)
+    status = commands.add_parser("status", help="patches, links, queue, quarantine, upstream")
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(run=_status)
+    keys = commands.add_parser("keys", help="the key that seals the buffer").add_subparsers(required=True, metavar="ACTION")
+    init = keys.add_parser("init", help="make the key file; never overwrites one")
+    init.set_defaults(run=_keys_init)
+
+
+def _add_pairing(commands: Any) -> None:
+    pair = commands.add_parser("pair", help="pair a patch by its label, or by hand; again with site and time to record them")
+    pair.add_argument("label", nargs="?", help="text of the pairing label (NFLX1:...)")
+    pair.add_argument("--device-id", metavar="ID")
+    pair.add_argument("--batch", metavar="BATCH")
+    pair.add_argument("--type", choices=tuple(DEVICE_TYPES))
+    pair.add_argument("--address", metavar="ADDR", help="BLE address, where there is no label")
+    pair.add_argument("--transport", choices=("ble", "mqtt"), default="ble")
+    pair.add_argument("--patient", metavar="TOKEN", help="pseudonymous token pt_...")
+    pair.add_argument("--site", choices=get_args(ApplicationSite))
+    pair.add_argument("--applied-at", metavar="TIME", help="ISO 8601 with zone")
+    pair.add_argument("--json", action="store_true")
+    pair.set_defaults(run=_pair)
+    patches = commands.add_parser("patches", help="the paired patches")
+    patches.add_argument("--json", action="store_true")
+    patches.set_defaults(run=_patches)
+    unpair = commands.add_parser("unpair", help="end a pairing")
+    unpair.add_argument("device_id", metavar="ID")
+    unpair.set_defaults(run=_unpair)
+    label = commands.add_parser("label", help="pairing labels").add_subparsers(required=True, metavar="ACTION")
+    make = label.add_parser("make", help="make a label with TEST keys (kept in --keys)")
+    make.add_argument("--keys", type=Path, required=True, metavar="DIR", help="folder of the test keys, made when missing")
+    make.add_argument("--device-id", metavar="ID")
+    make.add_argument("--batch", metavar="BATCH")
+    make.add_argument("--type", choices=tuple(DEVICE_TYPES), default="diagnostic_sensor")
+    make.add_argument("--expiry", metavar="DATE")
+    make.add_argument("--json", action="store_true")
+    make.set_defaults(run=_label_make)
+
+
+def _add_tools(commands: Any) -> None:
+    replay = commands.add_parser("replay", help="decode captured BLE logs as the gateway would")
+    replay.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE")
+    replay.add_argument("--json", action="store_true", help="one object a line")
+    replay.add_argument("--frames", action="store_true", help="every ATT value, undecoded")
+    replay.add_argument(
+        "--device", action="append", default=[], metavar="ADDRESS=DEVICE_ID[,TYPE[,BOOT]]", help="who an address is"
+    )
+    replay.set_defaults(run=_replay)
+    schema = commands.add_parser("schema", help="JSON Schema of the envelope, or of one event type's payload")
+    schema.add_argument("type", nargs="?", metavar="TYPE")
+    schema.set_defaults(run=_schema)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from agent.daemon import run_daemon  # noqa: PLC0415 - `status` and `replay` start without it
+
+    return run_daemon(load(arguments.config))
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    if arguments.once is not None and arguments.once < 1:
+        print("patch-gateway: --once needs a number of events, 1 or more", file=sys.stderr)
+        return 2
+    from agent.demo.main import run_demo  # noqa: PLC0415 - needs the extra `demo`
+
+    return run_demo(arguments.once, outage=arguments.outage, as_json=arguments.json, keep=arguments.keep)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from agent.show import show_status  # noqa: PLC0415
+
+    return _ask(arguments, "status", {}, show_status)
+
+
+def _patches(arguments: argparse.Namespace) -> int:
+    from agent.show import show_patches  # noqa: PLC0415
+
+    return _ask(arguments, "patches", {}, show_patches)
+
+
+def _pair(arguments: argparse.Namespace) -> int:
+    from agent.show import show_paired  # noqa: PLC0415
+
+    asked = {
+        "label": arguments.label,
+        "device_id": arguments.device_id,
+        "batch_number": arguments.batch,
+        "device_type": arguments.type,
+        "address": arguments.address,
+        "transport": arguments.transport,
+        "patient": arguments.patient,
+        "site": arguments.site,
+        "applied_at": arguments.applied_at,
+    }
+    return _ask(arguments, "pair", {name: value for name, value in asked.items() if value is not None}, show_paired)
+
+
+def _unpair(arguments: argparse.Namespace) -> int:
+    return _ask(arguments, "unpair", {"device_id": arguments.device_id}, lambda result: f"Unpaired {result['device_id']}.")
+
+
+def _ask(arguments: argparse.Namespace, command: str, asked: dict[str, Any], show: Any) -> int:
+    """Through the control socket while the daemon runs, else offline."""
+    from agent.control import NotRunning, ask  # noqa: PLC0415
+    from agent.setup import socket_path  # noqa: PLC0415
+
+    settings = load(arguments.config)
+    try:
+        answer = ask(socket_path(settings), command, asked)
+    except NotRunning:
+        from agent.offline import become_owner, run_offline  # noqa: PLC0415
+
+        code = become_owner(settings, sys.argv[1:])
+        if code is not None:
+            return code
+        answer = run_offline(settings, command, asked)
+    if not answer.ok or answer.result is None:
+        print(f"patch-gateway: {answer.error}", file=sys.stderr)
+        return 1
+    print(json.dumps(answer.result, indent=2) if getattr(arguments, "json", False) else show(answer.result))
+    return 0
+
+
+def _keys_init(arguments: argparse.Namespace) -> int:
+    from agent.setup import kek_path  # noqa: PLC0415
+    from buffer.keys import make_key_file  # noqa: PLC0415
+
+    settings: Settings = load(arguments.config)
+    path = kek_path(settings)
+    try:
+        make_key_file(path)
+    except FileExistsError:
+        print(f"patch-gateway: there is a key at {path} already; it is not overwritten.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"patch-gateway: the key {path} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 1
+    print(f"Made the key {path}. Without it the buffer cannot be read: keep a copy where the gateway's card is not.")
+    return 0
+
+
+def _label_make(arguments: argparse.Namespace) -> int:
+    from agent.labels import make_label  # noqa: PLC0415
+
+    return make_label(
+        arguments.keys,
+        device_id=arguments.device_id,
+        batch=arguments.batch,
+        device_type=arguments.type,
+        expiry=arguments.expiry,
+        as_json=arguments.json,
+    )
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from agent.replay_command import replay_files  # noqa: PLC0415
+
+    return replay_files(arguments.captures, arguments.device, frames=arguments.frames, as_json=arguments.json)
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    from schemas.describe import json_schema  # noqa: PLC0415
+
+    schema = json_schema(arguments.type)
+    if schema is None:
+        print(f"patch-gateway: {arguments.type} is not one of the 45 event types.", file=sys.stderr)
+        return 2
+    print(json.dumps(schema, indent=2))
+    return 0

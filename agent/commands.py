@@ -1,0 +1,98 @@
+"""The commands that need the buffer: the same code behind the control socket and, while the daemon is down, offline."""
+
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agent.mosquitto_files import BrokerFiles, device_access
+from agent.pairing import Paired, PairRefused, pair, read_claims, read_request, unpair
+from agent.status import Live, patches, status
+from buffer.store import EventBuffer
+from config.settings import Settings
+from schemas.key_list import KeyList, KeyListError, read_key_list
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A command's refusal, in words for a person."""
+
+    reason: str
+
+
+class Commands:
+    """`live` is what only a running daemon knows; None offline."""
+
+    def __init__(self, buffer: EventBuffer, settings: Settings, live: Live | None = None) -> None:
+        self._buffer, self._settings, self._live = buffer, settings, live
+
+    async def run(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any] | Failed:
+        """One command by name."""
+        if command == "status":
+            return await status(self._buffer, self._settings, self._live)
+        if command == "patches":
+            return {"patches": patches(self._buffer, self._live)}
+        if command == "pair":
+            return await self._pair(dict(arguments))
+        if command == "unpair":
+            return await self._unpair(str(arguments.get("device_id")))
+        return Failed(f"There is no command {command}.")
+
+    async def _pair(self, arguments: dict[str, Any]) -> dict[str, Any] | Failed:
+        request = read_request(arguments)
+        if isinstance(request, PairRefused):
+            return Failed(request.reason)
+        keys = self._key_list() if request.label is not None else None
+        if isinstance(keys, Failed):
+            return keys
+        claims = read_claims(request, keys, datetime.now(UTC).date())
+        if isinstance(claims, PairRefused):
+            return Failed(claims.reason)
+        done = await self._buffer.submit(pair(request, claims, self._buffer.gateway_id), now=True)
+        if isinstance(done, PairRefused):
+            return Failed(done.reason)
+        return self._paired(done, request.transport)
+
+    def _paired(self, done: Paired, transport: str) -> dict[str, Any]:
+        result: dict[str, Any] = {
+            "device_id": done.device_id,
+            "new": done.new,
+            "application_recorded": done.application_recorded,
+            "released": done.released,
+            "transport": transport,
+        }
+        files = self._broker_files()
+        if transport == "mqtt" and files and not files.knows(done.device_id):
+            result["mqtt_username"] = done.device_id
+            result["mqtt_password"] = files.add(done.device_id, device_access(done.device_id))
+        elif transport == "mqtt" and files is None:
+            result["mqtt_note"] = (
+                "mqtt.broker_password_file and mqtt.broker_acl_file are not set: add the patch to your broker yourself."
+            )
+        return result
+
+    async def _unpair(self, device_id: str) -> dict[str, Any] | Failed:
+        if not await self._buffer.submit(unpair(device_id), now=True):
+            return Failed(f"{device_id} is not paired here. `patch-gateway patches` lists those that are.")
+        files = self._broker_files()
+        if files and files.knows(device_id):
+            files.remove(device_id)
+        return {"device_id": device_id}
+
+    def _broker_files(self) -> BrokerFiles | None:
+        mqtt = self._settings.mqtt
+        if mqtt.broker_password_file is None or mqtt.broker_acl_file is None:
+            return None
+        return BrokerFiles(mqtt.broker_password_file, mqtt.broker_acl_file)
+
+    def _key_list(self) -> KeyList | Failed | None:
+        section = self._settings.pairing
+        if section.key_list is None or section.root_key is None:
+            return None
+        try:
+            return read_key_list(section.key_list.read_bytes(), b64decode(section.root_key))
+        except OSError as error:
+            return Failed(f"The key list {section.key_list} cannot be read: {error.strerror}.")
+        except KeyListError as error:
+            return Failed(f"The key list {section.key_list} cannot be used: {error}.")

@@ -1,0 +1,76 @@
+"""Gap markers: `audit_trail` events that name what is missing, made in the transaction that makes it missing."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from agent.events import Unfit, make_event
+from buffer.draft import Draft
+from buffer.quarantine import entry
+from buffer.store import Claim
+from schemas.audit_shapes import GapMarker
+from schemas.base import DeviceId
+from schemas.event_types import EventType
+
+_DEVICE_ID: TypeAdapter[str] = TypeAdapter(DeviceId)
+
+
+def append_marker(draft: Draft, marker: GapMarker, gateway_id: str) -> None:
+    """Store a marker in the urgent lane."""
+    made = make_event(
+        EventType.AUDIT_TRAIL,
+        from_json(marker.to_json()),
+        occurred_at=draft.now.isoformat(),
+        gateway_id=gateway_id,
+        key=draft.own_key(),
+    )
+    if isinstance(made, Unfit):
+        raise TypeError(f"a gap marker made no event: {made.reason}")
+    draft.append(made.event, made.lane)
+
+
+def unreadable_rows(claim: Claim, gateway_id: str) -> Callable[[Draft], None]:
+    """Rows that do not open: out of the queue, kept as they are, and named."""
+
+    def decide(draft: Draft) -> None:
+        draft.forget([row for row, _ in claim.damaged], claim.lane)
+        for row, sealed in claim.damaged:
+            draft.quarantine(entry("buffer", f"row {row} does not open under its key", "buffer", draft.now, sealed))
+        reason = "stored events do not open under their key; their sealed octets are in quarantine"
+        marker = GapMarker(reason=reason, count=len(claim.damaged), first_at=draft.now, last_at=draft.now)
+        append_marker(draft, marker, gateway_id)
+
+    return decide
+
+
+def quarantine_overflow(
+    rows: list[tuple[bytes, int, str, str, bytes]], gateway_id: str
+) -> Callable[[Draft], int]:
+    """One marker per sender whose refused frames a full quarantine could not keep."""
+
+    def decide(draft: Draft) -> int:
+        for sender, _, first, _, about in rows:
+            count = draft.overflow(sender)
+            if not count:
+                continue
+            marker = GapMarker(
+                reason="quarantine full: refused frames were not kept",
+                device_id=_device_id(from_json(about)["sender"]),
+                count=count,
+                first_at=datetime.fromisoformat(first),
+                last_at=draft.now,
+            )
+            append_marker(draft, marker, gateway_id)
+            draft.clear_overflow(sender)
+        return len(rows)
+
+    return decide
+
+
+def _device_id(sender: str) -> str | None:
+    try:
+        return _DEVICE_ID.validate_python(sender)
+    except ValidationError:
+        return None

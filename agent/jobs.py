@@ -1,0 +1,81 @@
+"""The scheduled jobs (apscheduler), each coalesced, jittered and listed in `status`."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from agent.gaps import quarantine_overflow
+from buffer.store import EventBuffer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class JobState:
+    """What `status` shows of a job."""
+
+    name: str
+    every_seconds: int
+    last_run: datetime | None = None
+    result: str = "not run yet"
+
+
+class Jobs:
+    """Upkeep of the buffer. Start inside the event loop."""
+
+    def __init__(self, buffer: EventBuffer) -> None:
+        self._buffer = buffer
+        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self.states: list[JobState] = []
+        self._add("gap_markers", 60, self._gap_markers)
+        self._add("retire_data_keys", 3_600, self._retire_data_keys)
+        self._add("truncate_wal", 6 * 3_600, self._truncate_wal)
+        self._add("quick_check", 24 * 3_600, self._quick_check)
+
+    def start(self) -> None:
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        self._scheduler.shutdown(wait=False)
+
+    def _add(self, name: str, seconds: int, run: Callable[[], Awaitable[str]]) -> None:
+        state = JobState(name, seconds)
+        self.states.append(state)
+
+        async def job() -> None:
+            try:
+                state.result = await run()
+            except Exception:
+                state.result = "failed"
+                log.exception("job failed job=%s", name)
+            state.last_run = datetime.now(UTC)
+
+        self._scheduler.add_job(
+            job, "interval", seconds=seconds, jitter=seconds // 10, coalesce=True, max_instances=1, id=name
+        )
+
+    async def _gap_markers(self) -> str:
+        rows = await self._buffer.overflow_rows() if self._buffer.overflow else []
+        if not rows:
+            return "nothing to name"
+        made = await self._buffer.submit(quarantine_overflow(rows, self._buffer.gateway_id), now=True)
+        return f"{made} markers"
+
+    async def _retire_data_keys(self) -> str:
+        unused = await self._buffer.unused_deks(f"{datetime.now(UTC):%Y-%m-%d}")
+        if unused:
+            await self._buffer.submit(lambda draft: draft.retire_deks(unused))
+        return f"{len(unused)} retired"
+
+    async def _truncate_wal(self) -> str:
+        await self._buffer.truncate_wal()
+        return "done"
+
+    async def _quick_check(self) -> str:
+        if await self._buffer.quick_check():
+            return "ok"
+        log.error("the buffer's quick_check found damage: run `patch-gateway status` and keep the file")
+        return "damaged"

@@ -1,0 +1,86 @@
+"""Commands while the daemon is down: the buffer is opened here, under its lock, as the user it belongs to."""
+
+import asyncio
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from agent.commands import Commands, Failed
+from agent.control import Answer
+from agent.setup import credentials_directory, kek_path, open_buffer
+from buffer.errors import StoreError
+from config.settings import Settings
+
+UNIT = "patch-gateway"
+
+
+def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue]) -> Answer:
+    """Open, do it, close."""
+
+    async def run() -> Answer:
+        buffer = await open_buffer(settings)
+        try:
+            result = await Commands(buffer, settings).run(command, arguments)
+        finally:
+            await buffer.close()
+        if isinstance(result, Failed):
+            return Answer(ok=False, error=result.reason)
+        return Answer(ok=True, result=result)
+
+    try:
+        return asyncio.run(run())
+    except StoreError as error:
+        return Answer(ok=False, error=str(error))
+
+
+def become_owner(settings: Settings, arguments: Sequence[str]) -> int | None:
+    """As root, act as the state folder's owner, so that no file of the daemon ends up root's.
+
+    With a key file this process changes its user. With a key that only systemd can decrypt the command runs itself
+    again as a transient unit with the daemon's credentials; then its exit code is returned.
+    """
+    state = settings.gateway.state_dir
+    if os.geteuid() != 0 or not state.exists() or state.stat().st_uid == 0:
+        return None
+    if kek_path(settings).exists():
+        owner = pwd.getpwuid(state.stat().st_uid)
+        os.initgroups(owner.pw_name, owner.pw_gid)
+        os.setgid(owner.pw_gid)
+        os.setuid(owner.pw_uid)
+        return None
+    if credentials_directory() is not None:
+        return None
+    command = transient_unit(Path(sys.argv[0]).resolve(), arguments, _credential_lines())
+    return subprocess.run(command, check=False).returncode  # noqa: S603 - our own argv, no shell
+
+
+def transient_unit(program: Path, arguments: Sequence[str], credentials: Sequence[str]) -> list[str]:
+    """`systemd-run` with the unit's user and credentials."""
+    properties = [f"--property={line}" for line in credentials]
+    return [
+        "systemd-run",
+        "--quiet",
+        "--pipe",
+        "--wait",
+        "--collect",
+        f"--uid={UNIT}",
+        f"--gid={UNIT}",
+        *properties,
+        str(program),
+        *arguments,
+    ]
+
+
+def _credential_lines() -> list[str]:
+    shown = subprocess.run(  # noqa: S603
+        ["systemctl", "cat", UNIT],  # noqa: S607
+        check=False,
+        capture_output=True,
+        text=True,
+    ).stdout
+    return [line.strip() for line in shown.splitlines() if line.startswith("LoadCredential")]

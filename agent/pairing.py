@@ -1,0 +1,216 @@
+"""Pairing: from a label or typed claims to a registry record, and the events that go with it. Plain functions."""
+
+import base64
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from agent.adhesion import application_data, release_waiting
+from agent.events import Unfit, Wearer, make_event
+from buffer.devices import Application, DeviceRecord, Transport
+from buffer.draft import Draft
+from buffer.quarantine import entry
+from schemas.base import BatchNumber, DateTime, DeviceId, Model
+from schemas.event_types import EventType
+from schemas.key_list import KeyList
+from schemas.pairing_label import Verdict, verify
+from schemas.patch_events import ActivationMethod, ApplicationSite, DeviceType
+from schemas.problems import field_errors, sentence
+
+PATIENT_TOKEN = re.compile(r"pt_[a-z2-7]{16,52}", re.ASCII)
+_CLOCK_TOLERANCE = timedelta(minutes=5)
+
+VERDICTS = {
+    Verdict.FORGED: "This label is forged or damaged: its signature is not the maker's. Do not use the patch; report it.",
+    Verdict.EXPIRED: "This patch has expired. Use another one.",
+    Verdict.RECALLED: "This patch is recalled. Do not use it; put it aside and report it.",
+    Verdict.REVOKED_KEY: "The key that signed this label is revoked. Do not use the patch; report it.",
+    Verdict.UNKNOWN_KEY: "This label is signed by a key the gateway does not know: update the key list (pairing.key_list).",
+    Verdict.NOT_A_PAIRING_CODE: "This is not a pairing label. Scan the code that begins with NFLX1: on the inner label.",
+}
+
+
+class PairRequest(Model):
+    """What a person asks for: a label, or the claims by hand. Site and time of application come together."""
+
+    label: str | None = None
+    device_id: DeviceId | None = None
+    batch_number: BatchNumber | None = None
+    device_type: DeviceType | None = None
+    address: str | None = None
+    transport: Transport = "ble"
+    patient: str | None = None
+    site: ApplicationSite | None = None
+    applied_at: DateTime | None = None
+
+
+class Claims(Model):
+    """Who the patch is, from a verified label or typed in."""
+
+    device_id: DeviceId
+    batch_number: BatchNumber
+    device_type: DeviceType
+    activation_method: ActivationMethod
+    address: str | None = None
+    secret: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The outcome for the person who paired."""
+
+    device_id: str
+    new: bool
+    application_recorded: bool
+    released: int
+
+
+@dataclass(frozen=True, slots=True)
+class PairRefused:
+    """Why not, and what to do, in one or two sentences."""
+
+    reason: str
+
+
+def read_request(arguments: dict[str, Any]) -> PairRequest | PairRefused:
+    """The arguments of the command as a request."""
+    try:
+        request = PairRequest.model_validate_json(to_json(arguments))
+    except ValidationError as error:
+        return PairRefused(sentence(field_errors(error)))
+    if request.patient is not None and not PATIENT_TOKEN.fullmatch(request.patient):
+        return PairRefused(
+            "The patient must be a token of the form pt_ and 16 to 52 characters a-z or 2-7, never a name or a number."
+        )
+    if (request.site is None) != (request.applied_at is None):
+        return PairRefused("Give --site and --applied-at together: neither is ever guessed.")
+    return request
+
+
+def read_claims(request: PairRequest, keys: KeyList | None, today: date) -> Claims | PairRefused:
+    """Verify the label offline, or take the typed claims."""
+    if request.label is None:
+        if request.device_id is None or request.batch_number is None or request.device_type is None:
+            return PairRefused("Without a label give --device-id, --batch and --type.")
+        return Claims(
+            device_id=request.device_id,
+            batch_number=request.batch_number,
+            device_type=request.device_type,
+            activation_method="manual_entry",
+            address=request.address,
+        )
+    if keys is None:
+        return PairRefused("No key list is configured (pairing.key_list and pairing.root_key): labels cannot be verified.")
+    found = verify(request.label, keys, today=today)
+    if found.verdict is not Verdict.ACCEPTED or found.label is None:
+        return PairRefused(VERDICTS[found.verdict])
+    label = found.label
+    return Claims(
+        device_id=label.device_id,
+        batch_number=label.batch_number,
+        device_type=label.device_type,
+        activation_method="qr_scan",
+        address=label.address.hex(":").upper() if any(label.address) else None,
+        secret=base64.b64encode(label.secret).decode(),
+    )
+
+
+def pair(request: PairRequest, claims: Claims, gateway_id: str) -> Callable[[Draft], Paired | PairRefused]:
+    """Decide the pairing inside a transaction: record, `device_activation`, `patch_application`, released reports."""
+
+    def decide(draft: Draft) -> Paired | PairRefused:
+        if request.applied_at and request.applied_at > draft.now + _CLOCK_TOLERANCE:
+            return PairRefused("The time of application lies in the future: check it, and this gateway's clock.")
+        known = draft.device(claims.device_id)
+        if known is None:
+            record = _new_record(request, claims, draft)
+            draft.put_device(record)
+            _append(draft, EventType.DEVICE_ACTIVATION, _activation(record), record, gateway_id)
+        else:
+            problem = _conflict(known, request, claims)
+            if problem:
+                return PairRefused(problem)
+            record = known
+        if request.site is None or request.applied_at is None or record.application is not None:
+            return Paired(record.device_id, known is None, application_recorded=False, released=0)
+        application = Application(site=request.site, applied_at=request.applied_at)
+        record = record.model_copy(update={"application": application})
+        draft.put_device(record)
+        _append(draft, EventType.PATCH_APPLICATION, application_data(record), record, gateway_id)
+        released = release_waiting(draft, record.device_id, gateway_id)
+        return Paired(record.device_id, known is None, application_recorded=True, released=released)
+
+    return decide
+
+
+def unpair(device_id: str) -> Callable[[Draft], bool]:
+    """Decide the end of a pairing; reports that still waited for an application are set aside, not lost."""
+
+    def decide(draft: Draft) -> bool:
+        if draft.device(device_id) is None:
+            return False
+        for raw in draft.remove_device(device_id):
+            reason = "unpaired before its application was recorded"
+            draft.quarantine(entry(device_id, reason, "buffer", draft.now, raw))
+        return True
+
+    return decide
+
+
+def _new_record(request: PairRequest, claims: Claims, draft: Draft) -> DeviceRecord:
+    return DeviceRecord(
+        device_id=claims.device_id,
+        batch_number=claims.batch_number,
+        device_type=claims.device_type,
+        transport=request.transport,
+        activation_method=claims.activation_method,
+        patient=request.patient,
+        session_id=f"wear-{secrets.token_hex(8)}",
+        paired_at=draft.now,
+        address=claims.address,
+        label_secret=claims.secret,
+    )
+
+
+def _conflict(known: DeviceRecord, request: PairRequest, claims: Claims) -> str | None:
+    unpair_first = f"run `patch-gateway unpair {known.device_id}` first"
+    if known.patient != request.patient:
+        return f"{known.device_id} is paired with another patient: {unpair_first}."
+    if known.transport != request.transport:
+        return f"{known.device_id} is paired over {known.transport}: {unpair_first}."
+    if (known.batch_number, known.device_type) != (claims.batch_number, claims.device_type):
+        return f"{known.device_id} is paired with another batch or type: {unpair_first}."
+    wanted = (request.site, request.applied_at)
+    if known.application and request.site and wanted != (known.application.site, known.application.applied_at):
+        return f"The application of {known.device_id} is recorded already, with another site or time: {unpair_first}."
+    return None
+
+
+def _activation(record: DeviceRecord) -> dict[str, Any]:
+    data = {
+        "device_id": record.device_id,
+        "batch_number": record.batch_number,
+        "activation_method": record.activation_method,
+        "device_type": record.device_type,
+    }
+    return data | ({"patient_id": record.patient} if record.patient else {})
+
+
+def _append(draft: Draft, event_type: EventType, data: dict[str, Any], record: DeviceRecord, gateway_id: str) -> None:
+    made = make_event(
+        event_type,
+        data,
+        occurred_at=draft.now.isoformat(),
+        gateway_id=gateway_id,
+        key=draft.own_key(),
+        wearer=Wearer(record.patient, record.session_id),
+    )
+    if isinstance(made, Unfit):
+        raise TypeError(f"pairing made no {event_type}: {made.reason}")
+    draft.append(made.event, made.lane, record.device_id)

@@ -1,0 +1,158 @@
+"""The plain half of ingest: a frame becomes things to decide on; nothing here touches the buffer."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from agent.events import Ready, Unfit, Wearer, make_event, reason_of
+from buffer.devices import DeviceRecord
+from buffer.quarantine import Quarantined, entry
+from device_drivers.base import Decoded, DecodeError, Decoder, DeviceContext, Frame, Observation
+from device_drivers.device_types import DEVICE_TYPES, quirks_of, with_defaults
+from device_drivers.registry import all_profiles
+from schemas.base import DateTime, DeviceId, Model
+from schemas.event_types import EventType
+from schemas.patch_events import AdhesionQuality
+
+
+class AdhesionReport(Model):
+    """What a patch says of its adhesion; it becomes a `patch_application` when it changed."""
+
+    device_id: DeviceId
+    adhesion_quality: AdhesionQuality
+    timestamp: DateTime
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """One valid event of a paired patch, not yet known to be new."""
+
+    device_id: str
+    session_id: str
+    stream: str
+    boot: int
+    sequence: int
+    ready: Ready
+    data: Mapping[str, Any]
+    type: EventType
+
+
+@dataclass(frozen=True, slots=True)
+class NewAdhesion:
+    """One adhesion report, not yet compared with the last."""
+
+    device_id: str
+    session_id: str
+    boot: int
+    sequence: int
+    report: AdhesionReport
+
+
+@dataclass(frozen=True, slots=True)
+class NewFacts:
+    """Facts about the device that changed."""
+
+    device_id: str
+    session_id: str
+    facts: Mapping[str, int | str]
+
+
+Prepared = NewEvent | NewAdhesion | NewFacts | Quarantined
+
+
+def event_key(device_id: str, stream: str, boot: int, sequence: int) -> str:
+    """The idempotency key of a patch's own record."""
+    return f"{device_id}.{stream}.{boot}.{sequence}"
+
+
+class Preparer:
+    """Keeps the decoders: one per paired patch and profile, fresh for each wear."""
+
+    def __init__(self, gateway_id: str) -> None:
+        self._gateway_id = gateway_id
+        self._decoders: dict[tuple[str, str], tuple[str, Decoder]] = {}
+
+    def prepare(self, frame: Frame, record: DeviceRecord | None, transport: str) -> Iterator[Prepared]:
+        """Everything in one frame. `record` is the registry's, by the frame's device."""
+        problem = self._not_ours(frame, record, transport)
+        if problem or record is None:
+            yield refused(frame, problem or "", frame.payload)
+            return
+        decoder = self._decoder(frame, record)
+        if decoder is None:
+            reason = f"device type {record.device_type} does not speak this profile: see device_drivers/device_types.py"
+            yield refused(frame, reason, frame.payload)
+            return
+        try:
+            decoded = decoder.receive(frame)
+        except DecodeError as error:
+            yield refused(frame, f"cannot be decoded: {error}", frame.payload)
+            return
+        yield from self._decoded(frame, record, decoded)
+
+    def _not_ours(self, frame: Frame, record: DeviceRecord | None, transport: str) -> str | None:
+        if record is None:
+            return "unknown_device: pair it with `patch-gateway pair` (docs/pairing.md)"
+        if record.transport != transport:
+            return f"wrong_transport: this patch is paired over {record.transport}, the frame came over {transport}"
+        return None
+
+    def _decoder(self, frame: Frame, record: DeviceRecord) -> Decoder | None:
+        for name in DEVICE_TYPES[record.device_type].profiles:
+            profile = all_profiles()[name]
+            if frame.channel not in profile.CHANNELS:
+                continue
+            known = self._decoders.get((record.device_id, name))
+            if known is None or known[0] != record.session_id:
+                model = record.facts.get("model_number")
+                quirks = quirks_of(record.device_type, str(model) if model else None)
+                context = DeviceContext(record.device_id, record.facts, quirks)
+                known = self._decoders[record.device_id, name] = (record.session_id, profile.decoder(context))
+            return known[1]
+        return None
+
+    def _decoded(self, frame: Frame, record: DeviceRecord, decoded: Decoded) -> Iterator[Prepared]:
+        for piece in decoded.refused:
+            yield refused(frame, piece.reason, piece.payload)
+        if decoded.facts:
+            yield NewFacts(record.device_id, record.session_id, decoded.facts)
+        for observation in decoded.observations:
+            found = self._observed(record, observation)
+            yield refused(frame, found.reason, frame.payload) if isinstance(found, Unfit) else found
+
+    def _observed(self, record: DeviceRecord, seen: Observation) -> NewEvent | NewAdhesion | Unfit:
+        if seen.type is EventType.PATCH_APPLICATION:
+            fields = {**seen.data, "timestamp": seen.occurred_at}
+            try:
+                report = AdhesionReport.model_validate_json(to_json(fields, exclude_none=True))
+            except ValidationError as error:
+                return Unfit(reason_of(error))
+            return NewAdhesion(record.device_id, record.session_id, seen.boot, seen.sequence, report)
+        data = with_defaults(record.device_type, seen.type, seen.data)
+        ready = make_event(
+            seen.type,
+            data,
+            occurred_at=seen.occurred_at,
+            gateway_id=self._gateway_id,
+            key=event_key(record.device_id, seen.stream, seen.boot, seen.sequence),
+            wearer=Wearer(record.patient, record.session_id),
+        )
+        if isinstance(ready, Unfit):
+            return ready
+        return NewEvent(
+            record.device_id, record.session_id, seen.stream, seen.boot, seen.sequence, ready, data, seen.type
+        )
+
+
+def refused(frame: Frame, reason: str, payload: bytes) -> Quarantined:
+    """A quarantine entry for (a piece of) a frame."""
+    return quarantined(frame.device, reason, "/".join(frame.channel), frame.received_at, payload)
+
+
+def quarantined(device: str, reason: str, channel: str, received_at: datetime, payload: bytes) -> Quarantined:
+    """A quarantine entry."""
+    return entry(device, reason, channel, received_at, payload)

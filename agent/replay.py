@@ -1,0 +1,147 @@
+"""`replay`: a capture through the same decoders as the radio, printed instead of stored."""
+
+import base64
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from pydantic_core import from_json
+
+from agent.events import Ready, Unfit, make_event
+from agent.prepare import event_key
+from device_drivers.base import Decoded, DecodeError, Decoder, DeviceContext
+from device_drivers.captures import read
+from device_drivers.captures.base import AttOperation, CaptureError
+from device_drivers.device_types import DEVICE_TYPES, SERVICE_TYPES, with_defaults
+from device_drivers.registry import profile_of
+from schemas.patch_events import DeviceType
+
+_DEVICE = re.compile(r"(NFLX_[0-9A-Z]{8})(?:,([a-z_]+))?(?:,([0-9]{1,18}))?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Who a captured address is: given with --device, or derived from the address and marked `unpaired`."""
+
+    device_id: str
+    device_type: DeviceType | None = None
+    boot: int | None = None
+    unpaired: bool = False
+
+
+class UsageError(ValueError):
+    """An argument that cannot be read; the message says which form it has."""
+
+
+def parse_device(argument: str) -> tuple[str, Device]:
+    """`ADDRESS=DEVICE_ID[,TYPE[,BOOT]]`."""
+    address, _, rest = argument.partition("=")
+    match = _DEVICE.fullmatch(rest)
+    if not address or match is None:
+        raise UsageError(f"--device {argument}: the form is ADDRESS=NFLX_XXXXXXXX[,TYPE[,BOOT]]")
+    device_type: Any = match[2]
+    if device_type is not None and device_type not in DEVICE_TYPES:
+        raise UsageError(f"--device {argument}: TYPE is one of {', '.join(DEVICE_TYPES)}")
+    return address.upper(), Device(match[1], device_type, int(match[3]) if match[3] else None)
+
+
+def unpaired(address: str) -> Device:
+    """A stand-in: `NFLX_` and the first 8 base32 characters of SHA-256 of the address."""
+    digest = base64.b32encode(hashlib.sha256(address.encode()).digest()).decode()
+    return Device(f"NFLX_{digest[:8]}", unpaired=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What one ATT operation came to. `event` is the IngestEnvelope as it would be sent."""
+
+    operation: AttOperation
+    device: Device
+    event: Mapping[str, Any] | None = None
+    refused: str | None = None
+
+
+@dataclass(slots=True)
+class Replay:
+    """One pass over a capture; the counts and `damage` are complete when the iteration ends."""
+
+    devices: Mapping[str, Device]
+    gateway_id: str = "replay"
+    counts: Counter[str] = field(default_factory=Counter)
+    damage: str | None = None
+    _decoders: dict[tuple[str, int], Decoder] = field(default_factory=dict)
+
+    def operations(self, stream: BinaryIO) -> Iterator[AttOperation]:
+        """Every ATT value; damage ends it and is noted."""
+        try:
+            for operation in read(stream):
+                self.counts["operations"] += 1
+                yield operation
+        except CaptureError as error:
+            self.damage = str(error)
+
+    def events(self, stream: BinaryIO) -> Iterator[Replayed]:
+        """Every decoded event and every refused piece, in file order."""
+        for operation in self.operations(stream):
+            frame = operation.to_frame()
+            if frame is None or profile_of(frame.channel) is None:
+                continue
+            device = self.devices.get(operation.device.upper()) or unpaired(operation.device)
+            self.counts["frames"] += 1
+            try:
+                decoded = self._decoder(operation, device).receive(frame)
+            except DecodeError as error:
+                yield self._refused(operation, device, f"cannot be decoded: {error}")
+                continue
+            yield from self._decoded(operation, device, decoded)
+
+    def _decoder(self, operation: AttOperation, device: Device) -> Decoder:
+        assert operation.channel is not None
+        profile = profile_of(operation.channel)
+        assert profile is not None
+        key = (operation.device, id(profile))
+        if key not in self._decoders:
+            self._decoders[key] = profile.decoder(DeviceContext(device.device_id, boot=device.boot))
+        return self._decoders[key]
+
+    def _decoded(self, operation: AttOperation, device: Device, decoded: Decoded) -> Iterator[Replayed]:
+        assert operation.channel is not None
+        for piece in decoded.refused:
+            yield self._refused(operation, device, piece.reason)
+        device_type = device.device_type or SERVICE_TYPES.get(operation.channel.service)
+        for seen in decoded.observations:
+            made = make_event(
+                seen.type,
+                with_defaults(device_type, seen.type, seen.data) if device_type else seen.data,
+                occurred_at=seen.occurred_at,
+                gateway_id=self.gateway_id,
+                key=event_key(device.device_id, seen.stream, seen.boot, seen.sequence),
+            )
+            if isinstance(made, Unfit):
+                yield self._refused(operation, device, made.reason)
+            else:
+                yield self._event(operation, device, made)
+
+    def _event(self, operation: AttOperation, device: Device, made: Ready) -> Replayed:
+        self.counts["events"] += 1
+        return Replayed(operation, device, event=from_json(made.event.body))
+
+    def _refused(self, operation: AttOperation, device: Device, reason: str) -> Replayed:
+        self.counts["refused"] += 1
+        return Replayed(operation, device, refused=reason)
+
+
+def frame_line(operation: AttOperation) -> dict[str, Any]:
+    """One object of `--frames --json`."""
+    return {
+        "frame": operation.frame,
+        "time": operation.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "device": operation.device,
+        "handle": operation.handle,
+        "characteristic": operation.channel.characteristic if operation.channel else None,
+        "att": operation.att,
+        "value": operation.value.hex(),
+    }

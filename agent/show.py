@@ -1,0 +1,59 @@
+"""Results of commands as text for a terminal."""
+
+from typing import Any
+
+from agent.status import lane_words
+
+
+def show_status(shown: dict[str, Any]) -> str:
+    """`status` for people: what works, what does not and why."""
+    lines = [f"Gateway {shown['gateway']} {shown['version']}, daemon {shown['daemon']}"]
+    for link in shown.get("links", []):
+        mark = "ok  " if link["connected"] else "DOWN"
+        lines.append(f"  {mark} {link['link']}: {link['reason']}, {link['received']} messages since the start")
+    upstream = shown.get("upstream")
+    if upstream:
+        mark = "ok  " if upstream["reachable"] else "DOWN" if upstream["reachable"] is False else "--  "
+        lines.append(f"  {mark} upstream: {upstream['reason']}, {upstream['acknowledged']} events acknowledged")
+    lines.append(f"Queue: {lane_words(shown['queue'])}")
+    if shown["disk_full"]:
+        lines.append("DISK FULL: nothing is acknowledged to patches until there is room")
+    quarantine = shown["quarantine"]
+    lines.append(f"Quarantine: {quarantine['entries']} entries, {quarantine['not_kept']} not kept")
+    lines += [f"  {item['sender']}: {item['reason']} ({item['seen']}x)" for item in quarantine["newest"]]
+    refused = {name: count for name, count in shown.get("counters", {}).items() if name != "durable"}
+    if refused:
+        lines.append("Counted: " + ", ".join(f"{name} {count}" for name, count in sorted(refused.items())))
+    lines.append(show_patches(shown))
+    return "\n".join(lines)
+
+
+def show_patches(shown: dict[str, Any]) -> str:
+    """The registry for people."""
+    rows = shown["patches"]
+    if not rows:
+        return "No patch is paired. Pair one with `patch-gateway pair`."
+    lines = [f"{len(rows)} paired:"]
+    for row in rows:
+        parts = [row["device_type"], row["transport"], f"application {row['application']}"]
+        if row["adhesion"]:
+            parts.append(row["adhesion"])
+        if row.get("last_data"):
+            parts.append(f"last data {row['last_data']}")
+        lines.append(f"  {row['device_id']}  {', '.join(parts)}")
+    return "\n".join(lines)
+
+
+def show_paired(result: dict[str, Any]) -> str:
+    """The outcome of `pair` for people; the MQTT password appears here once and nowhere else."""
+    lines = [f"{'Paired' if result['new'] else 'Already paired'}: {result['device_id']} over {result['transport']}."]
+    if result["application_recorded"]:
+        lines.append("Application recorded.")
+        if result["released"]:
+            lines.append(f"{result['released']} waiting adhesion reports became events.")
+    if "mqtt_password" in result:
+        lines.append(f"MQTT user     {result['mqtt_username']}")
+        lines.append(f"MQTT password {result['mqtt_password']}   (shown once; only its hash is stored)")
+    if "mqtt_note" in result:
+        lines.append(result["mqtt_note"])
+    return "\n".join(lines)

@@ -1,0 +1,115 @@
+"""What `status` and `patches` show: a JSON object, without values and without patient tokens."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any
+
+from agent.counters import Counters
+from agent.jobs import JobState
+from agent.sync import SyncState
+from buffer.lanes import Lane
+from buffer.store import EventBuffer
+from config.settings import Settings
+from device_drivers.links.base import LinkState
+
+
+@dataclass(slots=True)
+class Live:
+    """What only a running daemon knows."""
+
+    started_at: datetime
+    counters: Counters
+    links: Callable[[], list[LinkState]]
+    upstream: Callable[[], SyncState]
+    jobs: list[JobState]
+    restarts: dict[str, int]
+
+
+async def status(buffer: EventBuffer, settings: Settings, live: Live | None) -> dict[str, Any]:
+    """All of it, machine-readable."""
+    shown: dict[str, Any] = {
+        "gateway": settings.gateway.id,
+        "version": version("patch-gateway"),
+        "daemon": "running" if live else "not running",
+        "time": _text(datetime.now(UTC)),
+        "patches": patches(buffer, live),
+        "queue": {lane.name.lower(): rows for lane, rows in buffer.lanes.items()} | {"unsaved": buffer.unsaved},
+        "quarantine": {
+            "entries": buffer.quarantined,
+            "not_kept": sum(buffer.overflow.values()),
+            "newest": [
+                {"reason": item.reason, "sender": item.sender, "seen": seen, "received_at": _text(item.received_at)}
+                for _, seen, item in await buffer.quarantine_entries(5)
+            ],
+        },
+        "disk_full": buffer.full,
+    }
+    if live is None:
+        return shown
+    upstream = live.upstream()
+    return shown | {
+        "pid": os.getpid(),
+        "started_at": _text(live.started_at),
+        "links": [
+            {
+                "link": link.name,
+                "connected": link.connected,
+                "reason": link.reason,
+                "since": _text(link.since),
+                "connects": link.connects,
+                "received": link.received,
+            }
+            for link in live.links()
+        ],
+        "upstream": {
+            "reachable": upstream.reachable,
+            "reason": upstream.reason,
+            "last_success": _text(upstream.last_success),
+            "acknowledged": upstream.acknowledged,
+            "own": upstream.own,
+            "deduped": upstream.deduped,
+            "refused": upstream.refused,
+        },
+        "counters": dict(live.counters.total),
+        "jobs": [
+            {"job": job.name, "every_seconds": job.every_seconds, "last_run": _text(job.last_run), "result": job.result}
+            for job in live.jobs
+        ],
+        "restarted_tasks": live.restarts,
+    }
+
+
+def patches(buffer: EventBuffer, live: Live | None) -> list[dict[str, Any]]:
+    """The registry, a row per patch."""
+    rows = []
+    for device_id, known in sorted(buffer.devices.items()):
+        record = known.record
+        waiting = buffer.waiting(device_id)
+        row: dict[str, Any] = {
+            "device_id": device_id,
+            "device_type": record.device_type,
+            "batch_number": record.batch_number,
+            "transport": record.transport,
+            "activation_method": record.activation_method,
+            "paired_at": _text(record.paired_at),
+            "application": "recorded" if record.application else "not recorded",
+            "adhesion": f"{waiting} reports waiting for the application" if waiting else None,
+        }
+        if live:
+            last = live.counters.last.get(device_id)
+            row["last_data"] = last.at if last else None
+            row["counters"] = dict(live.counters.by_device.get(device_id, {}))
+        rows.append(row)
+    return rows
+
+
+def lane_words(queue: dict[str, int]) -> str:
+    """The queue as one line for a terminal."""
+    return "  ".join(f"{name} {queue[name]}" for name in (*(lane.name.lower() for lane in Lane), "unsaved"))
+
+
+def _text(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None

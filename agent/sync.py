@@ -1,0 +1,169 @@
+"""From durable rows to the upstream: claim by lane, send, then forget, set aside or keep."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from agent.counters import Counters
+from agent.gaps import unreadable_rows
+from buffer.draft import Draft
+from buffer.lanes import Lane, next_lane
+from buffer.quarantine import Quarantined, entry
+from buffer.store import Claim, EventBuffer
+from schemas.wire import WireEvent
+from uploader.backoff import Backoff
+from uploader.base import Accepted, Outcome, Refused, Retry, Upstream
+
+log = logging.getLogger(__name__)
+
+_UNAUTHORISED_WAIT = 60.0
+_IDLE_WAIT = 5.0
+
+
+@dataclass(slots=True)
+class SyncState:
+    """What `status` shows of the upstream."""
+
+    reachable: bool | None = None
+    reason: str = "nothing sent yet"
+    last_success: datetime | None = None
+    acknowledged: int = 0
+    own: int = 0
+    deduped: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """A batch's outcomes, sorted: rows to delete, entries to quarantine, rows to send again, and how long to wait."""
+
+    delivered: list[int]
+    set_aside: list[Quarantined]
+    kept: list[int]
+    retry: Retry | None
+
+
+def is_own(event: WireEvent) -> bool:
+    """Did the gateway make it itself (key `<gateway>.gateway.<epoch>.<n>`)?"""
+    return event.idempotency_key.split(".")[1] == "gateway"
+
+
+def sort_outcomes(claim: Claim, outcomes: Sequence[Outcome], now: datetime) -> Verdicts:
+    """Decide what happens to each row of a claim."""
+    verdicts = Verdicts([], [], [], next((o for o in outcomes if isinstance(o, Retry)), None))
+    for row, event, outcome in zip(claim.rows, claim.events, outcomes, strict=True):
+        if isinstance(outcome, Retry):
+            verdicts.kept.append(row)
+            continue
+        verdicts.delivered.append(row)
+        if isinstance(outcome, Refused):
+            sender = event.idempotency_key.split(".")[0]
+            reason = f"refused upstream: {outcome.problem}"
+            verdicts.set_aside.append(entry(sender, reason, "upstream", now, event.body))
+    return verdicts
+
+
+class Sync:
+    """One request at a time."""
+
+    def __init__(
+        self,
+        buffer: EventBuffer,
+        upstream: Upstream,
+        backoff: Backoff,
+        counters: Counters,
+        *,
+        batch_events: int,
+        batch_octets: int,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._buffer, self._upstream, self._backoff, self._counters = buffer, upstream, backoff, counters
+        self._batch_events, self._batch_octets = batch_events, batch_octets
+        self._progress = progress
+        self._turn = 0
+        self.state = SyncState()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._progress()
+            wait = await self.step()
+            if wait is None:
+                await self._buffer.committed(_IDLE_WAIT)
+                continue
+            while wait > 0:
+                await asyncio.sleep(min(wait, _IDLE_WAIT))
+                wait -= _IDLE_WAIT
+                self._progress()
+
+    async def step(self) -> float | None:
+        """Send at most one batch; returns how long to wait before the next, None for until something is committed."""
+        lane = next_lane(self._buffer.unclaimed(), self._turn)
+        if lane is None:
+            return None
+        self._turn += 1
+        claim = await self._buffer.claim(lane, self._batch_events, self._batch_octets)
+        if claim.damaged:
+            await self._set_damaged_aside(claim)
+        if not claim.events:
+            return None
+        try:
+            outcomes = await self._upstream.send(claim.events)
+        except BaseException:
+            self._buffer.release(lane, claim.rows)
+            raise
+        return await self._settle(claim, outcomes)
+
+    async def _settle(self, claim: Claim, outcomes: Sequence[Outcome]) -> float:
+        verdicts = sort_outcomes(claim, outcomes, datetime.now(UTC))
+        self._buffer.release(claim.lane, verdicts.kept)
+        if verdicts.delivered:
+            await self._forget(claim.lane, verdicts)
+            self._account(claim, outcomes)
+        if verdicts.retry is None:
+            self._backoff.succeeded()
+            return 0.0
+        return self._wait_after(verdicts.retry)
+
+    async def _forget(self, lane: Lane, verdicts: Verdicts) -> None:
+        def decide(draft: Draft) -> None:
+            draft.forget(verdicts.delivered, lane)
+            for item in verdicts.set_aside:
+                draft.quarantine(item)
+
+        # A full batch means a queue that drains: its rows go at once. Else they ride along with the next group.
+        future = self._buffer.submit(decide, now=len(verdicts.delivered) >= self._batch_events)
+        future.add_done_callback(lambda _: self._buffer.release(lane, verdicts.delivered))
+        if len(verdicts.delivered) >= self._batch_events or verdicts.set_aside:
+            await future
+
+    def _account(self, claim: Claim, outcomes: Sequence[Outcome]) -> None:
+        state = self.state
+        for event, outcome in zip(claim.events, outcomes, strict=True):
+            if isinstance(outcome, Accepted):
+                state.deduped += outcome.deduped
+                if is_own(event):
+                    state.own += 1
+                else:
+                    state.acknowledged += 1
+            elif isinstance(outcome, Refused):
+                state.refused += 1
+                self._counters.add("refused_upstream")
+                log.warning("event refused upstream, set aside problem=%s", outcome.problem)
+        if not state.reachable:
+            log.info("upstream reachable")
+        state.reachable, state.reason, state.last_success = True, "reachable", datetime.now(UTC)
+
+    def _wait_after(self, retry: Retry) -> float:
+        if self.state.reason != retry.reason:
+            log.warning("upstream: events are kept and sent again reason=%s", retry.reason)
+        self.state.reachable, self.state.reason = False, retry.reason
+        return self._backoff.failed(max(retry.after, _UNAUTHORISED_WAIT if retry.unauthorised else 0.0))
+
+    async def _set_damaged_aside(self, claim: Claim) -> None:
+        rows = [row for row, _ in claim.damaged]
+        log.error("rows do not open under their key, set aside lane=%s rows=%d", claim.lane.name.lower(), len(rows))
+        await self._buffer.submit(unreadable_rows(claim, self._buffer.gateway_id), now=True)
+        self._buffer.release(claim.lane, rows)

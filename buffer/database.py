@@ -1,0 +1,129 @@
+"""Opening the database file: lock, cached pages dropped, pragmas set and read back, migrations."""
+
+import fcntl
+import os
+import re
+import sqlite3
+from importlib.resources import files
+from pathlib import Path
+
+import aiosqlite
+
+from buffer.errors import InUseError, MediumError, SchemaError
+
+PAGE_SIZE = 2048
+_WAL_PAGES = 2000  # 4 MiB of WAL between checkpoints
+_FULL = 2
+_MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
+
+
+class Lock:
+    """One writer per buffer, across processes: an exclusive flock beside the database, held until `release`."""
+
+    def __init__(self, database: Path) -> None:
+        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._descriptor = os.open(database.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._descriptor)
+            raise InUseError(f"Another process has the buffer {database} open.") from None
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+def drop_cached_pages(database: Path) -> None:
+    """After a failed write the kernel may hold pages that never reached the medium: read the medium, not the cache."""
+    for path in (database, database.with_name(database.name + "-wal")):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
+    """The one writing connection: WAL, synchronous=FULL read back, secure_delete, migrated. MediumError or SchemaError."""
+    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = await aiosqlite.connect(database, isolation_level=None)
+    try:
+        await connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
+        mode = await _pragma(connection, "journal_mode=WAL")
+        await connection.execute("PRAGMA synchronous=FULL")
+        if mode != "wal" or await _pragma(connection, "synchronous") != _FULL:
+            raise MediumError(f"{database}: SQLite does not give WAL with synchronous=FULL here; nothing can be promised.")
+        await connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+        await connection.execute("PRAGMA secure_delete=ON")
+        await connection.execute(f"PRAGMA max_page_count={quota_pages}")
+        if await _pragma(connection, "quick_check(1)") != "ok":
+            raise MediumError(f"{database} is damaged (quick_check failed).")
+        await _migrate(connection, database)
+    except sqlite3.DatabaseError as error:
+        await connection.close()
+        raise MediumError(f"{database} cannot be opened: {error}") from error
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def open_reader(database: Path) -> aiosqlite.Connection:
+    """A second connection that only reads, so that a claim never waits behind a commit."""
+    connection = await aiosqlite.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+    await connection.execute("PRAGMA query_only=ON")
+    return connection
+
+
+async def _pragma(connection: aiosqlite.Connection, pragma: str) -> object:
+    async with connection.execute(f"PRAGMA {pragma}") as cursor:
+        row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+def migrations() -> list[tuple[int, str]]:
+    """(version, SQL) of every migration, ascending."""
+    found = []
+    for entry in (files("buffer") / "migrations").iterdir():
+        match = _MIGRATION.fullmatch(entry.name)
+        if match:
+            found.append((int(match[1]), entry.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+async def _migrate(connection: aiosqlite.Connection, database: Path) -> None:
+    """All missing migrations in one transaction."""
+    version = await _pragma(connection, "user_version")
+    assert isinstance(version, int)
+    known = migrations()
+    if version > known[-1][0]:
+        raise SchemaError(
+            f"{database} has schema {version}, this version knows {known[-1][0]}: it was written by a newer patch-gateway."
+        )
+    missing = [(number, sql) for number, sql in known if number > version]
+    if not missing:
+        return
+    await connection.execute("BEGIN EXCLUSIVE")
+    try:
+        for number, sql in missing:
+            for statement in statements(sql):
+                await connection.execute(statement)
+            await connection.execute(f"PRAGMA user_version={number}")
+        await connection.execute("COMMIT")
+    except BaseException:
+        await connection.execute("ROLLBACK")
+        raise
+
+
+def statements(sql: str) -> list[str]:
+    """The statements of a migration, one by one: `executescript` would commit in between."""
+    found, current = [], ""
+    for line in sql.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current)
+            current = ""
+    return found

@@ -1,0 +1,33 @@
+"""The registry of paired patches: one sealed record each."""
+
+from typing import Literal
+
+from schemas.base import BatchNumber, DateTime, DeviceId, IdempotencyKey, Model
+from schemas.patch_events import ActivationMethod, AdhesionQuality, ApplicationSite, DeviceType
+
+Transport = Literal["ble", "mqtt"]
+
+
+class Application(Model):
+    """Where the patch sits and since when, as recorded at pairing; never invented."""
+
+    site: ApplicationSite
+    applied_at: DateTime
+
+
+class DeviceRecord(Model):
+    """All the gateway knows of one paired patch. `patient` is a token (docs/pairing.md)."""
+
+    device_id: DeviceId
+    batch_number: BatchNumber
+    device_type: DeviceType
+    transport: Transport
+    activation_method: ActivationMethod
+    patient: str | None
+    session_id: IdempotencyKey
+    paired_at: DateTime
+    address: str | None = None
+    label_secret: str | None = None
+    application: Application | None = None
+    adhesion: AdhesionQuality | None = None
+    facts: dict[str, int | str] = {}

@@ -1,0 +1,278 @@
+"""One transaction being decided: plain functions change a Draft, the writer commits it."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic_core import to_json
+
+from buffer import marks
+from buffer.devices import DeviceRecord
+from buffer.errors import SealError
+from buffer.keys import KEY_LENGTH, KeyRing
+from buffer.lanes import Lane
+from buffer.quarantine import Limits, Quarantined, entry
+from buffer.sealing import CURRENT_DICTIONARY, Dek, pack
+from buffer.state import GATEWAY_REF, REGISTRY_DAY, Entry, Journal, MarkKey, State, Waiting
+from schemas.wire import WireEvent
+
+T = TypeVar("T")
+Decide = Callable[["Draft"], T]
+
+MAX_WAITING = 100
+_BOOTS_KEPT = 8
+
+_INSERT_EVENT = "INSERT INTO event(lane, dek_id, sealed) VALUES (?, ?, ?)"
+_DELETE_EVENT = "DELETE FROM event WHERE id = ?"
+_INSERT_DEK = "INSERT INTO dek(id, device_ref, day, epoch, dict_id, wrapped) VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_DEVICE = (
+    "INSERT INTO device(ref, blind, dek_id, sealed) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT(ref) DO UPDATE SET dek_id = excluded.dek_id, sealed = excluded.sealed"
+)
+_PUT_MARK = (
+    "INSERT INTO mark(device_ref, stream, boot, floor, high, gaps) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT(device_ref, stream, boot) DO UPDATE SET floor = excluded.floor, high = excluded.high, gaps = excluded.gaps"
+)
+_INSERT_QUARANTINE = "INSERT INTO quarantine(digest, sender, seen, dek_id, sealed) VALUES (?, ?, 1, ?, ?)"
+_SEEN_AGAIN = "UPDATE quarantine SET seen = seen + 1 WHERE digest = ?"
+_OVERFLOW = (
+    "INSERT INTO overflow(sender, count, first_at, last_at, dek_id, sealed) VALUES (?, 1, ?, ?, ?, ?)"
+    " ON CONFLICT(sender) DO UPDATE SET count = count + 1, last_at = excluded.last_at"
+)
+
+
+class Op(NamedTuple):
+    """One statement with its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where to go back to."""
+
+    journal: int
+    ops: int
+
+
+def dek_context(dek_id: int, device_ref: int, day: str, epoch: int, dict_id: int) -> bytes:
+    """What a wrapped DEK is bound to."""
+    return f"{dek_id}|{device_ref}|{day}|{epoch}|{dict_id}".encode()
+
+
+class Draft:
+    """Reads see this draft's own changes. Nothing here waits or fails for the disk's sake."""
+
+    def __init__(self, state: State, keys: KeyRing, limits: Limits, now: datetime) -> None:
+        self.now = now.astimezone(UTC)
+        self._state, self._keys, self._limits = state, keys, limits
+        self._journal = Journal()
+        self._ops: list[Op] = []
+        self._touched_marks: dict[MarkKey, None] = {}
+        self._touched_devices: dict[str, None] = {}
+        self._own_before = state.numbers["own"]
+
+    # events
+
+    def append(self, event: WireEvent, lane: Lane, device_id: str | None = None) -> None:
+        """Seal one event under its patch's key of today; the gateway's own key without a (paired) patch."""
+        known = self._state.devices.get(device_id) if device_id else None
+        dek = self._dek(known.ref if known else GATEWAY_REF, f"{self.now:%Y-%m-%d}")
+        self._ops.append(Op(_INSERT_EVENT, (lane, dek.id, dek.seal(pack(event), lane))))
+        self._count(self._state.lanes, lane, 1)
+
+    def own_key(self) -> str:
+        """The next idempotency key of an event the gateway makes itself."""
+        number = self._count(self._state.numbers, "own", 1)
+        return f"{self._state.gateway_id}.gateway.{self._state.epoch}.{number}"
+
+    def is_new(self, device_id: str, stream: str, boot: int, sequence: int) -> bool:
+        """Record that this record of a paired patch is here; False when it was here before."""
+        ref = self._state.devices[device_id].ref
+        key = MarkKey(ref, stream, self._keys.blind("boot", f"{ref}|{stream}|{boot}")[:8])
+        mark = self._state.marks.get(key)
+        if mark is not None and mark.has(sequence):
+            return False
+        if mark is None:
+            self._make_room(key)
+        self._journal.set(self._state.marks, key, mark.add(sequence) if mark else marks.first(sequence))
+        self._touched_marks[key] = None
+        return True
+
+    def forget(self, rows: Iterable[int], lane: Lane) -> None:
+        """Delete delivered rows."""
+        deleted = [Op(_DELETE_EVENT, (row,)) for row in rows]
+        self._ops += deleted
+        self._count(self._state.lanes, lane, -len(deleted))
+
+    # registry
+
+    @property
+    def devices(self) -> Mapping[str, Entry]:
+        return self._state.devices
+
+    def device(self, device_id: str) -> DeviceRecord | None:
+        known = self._state.devices.get(device_id)
+        return known.record if known else None
+
+    def put_device(self, record: DeviceRecord) -> None:
+        """Pair a patch, or store what changed of it."""
+        known = self._state.devices.get(record.device_id)
+        ref = known.ref if known else self._count(self._state.numbers, "last_ref", 1)
+        dek = known.dek if known else self._dek(ref, REGISTRY_DAY)
+        self._journal.set(self._state.devices, record.device_id, Entry(ref, dek, record))
+        self._touched_devices[record.device_id] = None
+
+    def remove_device(self, device_id: str) -> list[bytes]:
+        """Unpair; the reports that still waited are handed back, for the caller to set aside."""
+        ref = self._state.devices[device_id].ref
+        left = self.take_waiting(device_id)
+        self._journal.remove(self._state.devices, device_id)
+        for key in [key for key in self._state.marks if key.device_ref == ref]:
+            self._journal.remove(self._state.marks, key)
+        for table, column in (("device", "ref"), ("mark", "device_ref")):
+            self._ops.append(Op(f"DELETE FROM {table} WHERE {column} = ?", (ref,)))  # noqa: S608 - two constants
+        return left
+
+    # adhesion reports that wait for their application
+
+    def wait(self, device_id: str, report: bytes) -> bool:
+        """Keep one report, sealed; False when this patch has 100 already."""
+        ref = self._state.devices[device_id].ref
+        before = self._state.waiting.get(ref, ())
+        if len(before) >= MAX_WAITING:
+            return False
+        dek = self._dek(ref, f"{self.now:%Y-%m-%d}")
+        kept = Waiting(dek, dek.seal(report))
+        self._journal.set(self._state.waiting, ref, (*before, kept))
+        self._ops.append(
+            Op("INSERT INTO waiting(device_ref, dek_id, sealed) VALUES (?, ?, ?)", (ref, dek.id, kept.sealed))
+        )
+        return True
+
+    def take_waiting(self, device_id: str) -> list[bytes]:
+        """All waiting reports of a patch, oldest first, taken out."""
+        ref = self._state.devices[device_id].ref
+        items = self._state.waiting.get(ref, ())
+        if items:
+            self._journal.remove(self._state.waiting, ref)
+            self._ops.append(Op("DELETE FROM waiting WHERE device_ref = ?", (ref,)))
+        taken = []
+        for item in items:
+            try:
+                taken.append(item.dek.open(item.sealed))
+            except SealError:
+                reason = "a waiting adhesion report does not open under its key"
+                self.quarantine(entry(device_id, reason, "buffer", self.now, item.sealed))
+        return taken
+
+    # quarantine
+
+    def quarantine(self, item: Quarantined) -> bool:
+        """Keep what could not be used, with its reason. False when the bound is reached: then it is counted, durably,
+        and a gap marker will name it.
+        """
+        sender = self._keys.blind("sender", item.sender)
+        digest = self._keys.blind("quarantine", item.identity())
+        state = self._state
+        if digest in state.quarantine:
+            self._ops.append(Op(_SEEN_AGAIN, (digest,)))
+            return True
+        dek = self._dek(GATEWAY_REF, f"{self.now:%Y-%m-%d}")
+        sealed = dek.seal(item.to_json())
+        octets = self._limits.octets_of(sealed)
+        if not self._limits.allow(state.senders.get(sender, 0), state.numbers.get("quarantine_octets", 0) + octets):
+            about = dek.seal(to_json({"sender": item.sender}))
+            stamp = self.now.isoformat()
+            self._ops.append(Op(_OVERFLOW, (sender, stamp, stamp, dek.id, about)))
+            self._count(state.overflow, sender, 1)
+            return False
+        self._ops.append(Op(_INSERT_QUARANTINE, (digest, sender, dek.id, sealed)))
+        self._journal.set(state.quarantine, digest, (sender, octets))
+        self._count(state.senders, sender, 1)
+        self._count(state.numbers, "quarantine_octets", octets)
+        return True
+
+    def overflow(self, sender: bytes) -> int:
+        """How many entries of a (blind) sender were not kept."""
+        return self._state.overflow.get(sender, 0)
+
+    def clear_overflow(self, sender: bytes) -> None:
+        """A gap marker in this same transaction names what was not kept."""
+        self._journal.remove(self._state.overflow, sender)
+        self._ops.append(Op("DELETE FROM overflow WHERE sender = ?", (sender,)))
+
+    def retire_deks(self, rows: Iterable[int]) -> None:
+        """Delete data keys that no row needs any more; one that is needed again in this transaction stays."""
+        retired = set(rows)
+        for key in [key for key, dek in self._state.deks.items() if dek.id in retired]:
+            self._journal.remove(self._state.deks, key)
+        unused = " AND ".join(
+            f"NOT EXISTS (SELECT 1 FROM {table} WHERE dek_id = dek.id)" for table in TABLES_WITH_DEK
+        )
+        self._ops += [Op(f"DELETE FROM dek WHERE id = ? AND {unused}", (row,)) for row in retired]  # noqa: S608
+
+    # for the writer
+
+    def point(self) -> Point:
+        return Point(self._journal.point, len(self._ops))
+
+    def back_to(self, point: Point) -> None:
+        """Take back what was decided since."""
+        self._journal.back_to(point.journal)
+        del self._ops[point.ops :]
+
+    def statements(self) -> list[tuple[str, list[tuple[Any, ...]]]]:
+        """All of it as SQL, runs of one statement together."""
+        grouped: list[tuple[str, list[tuple[Any, ...]]]] = []
+        for op in (*self._ops, *self._final_ops()):
+            if not grouped or grouped[-1][0] != op.sql:
+                grouped.append((op.sql, []))
+            grouped[-1][1].append(op.parameters)
+        return grouped
+
+    def _final_ops(self) -> Iterable[Op]:
+        """Rows written once per transaction however often they changed in it."""
+        for device_id in self._touched_devices:
+            known = self._state.devices.get(device_id)
+            if known:
+                blind = self._keys.blind("device", device_id)
+                sealed = known.dek.seal(known.record.to_json())
+                yield Op(_PUT_DEVICE, (known.ref, blind, known.dek.id, sealed))
+        for key in self._touched_marks:
+            mark = self._state.marks.get(key)
+            if mark:
+                yield Op(_PUT_MARK, (*key, mark.floor, mark.high, mark.to_text()))
+        if self._state.numbers["own"] != self._own_before:
+            yield Op("UPDATE meta SET value = ? WHERE key = 'own'", (self._state.numbers["own"],))
+
+    def _dek(self, device_ref: int, day: str) -> Dek:
+        known = self._state.deks.get((device_ref, day))
+        if known and known.dict_id == CURRENT_DICTIONARY:
+            return known
+        dek_id = self._count(self._state.numbers, "last_dek", 1)
+        key = os.urandom(KEY_LENGTH)
+        epoch = self._keys.epoch
+        wrapped = self._keys.wrap(key, dek_context(dek_id, device_ref, day, epoch, CURRENT_DICTIONARY))
+        dek = Dek(dek_id, key)
+        self._ops.append(Op(_INSERT_DEK, (dek_id, device_ref, day, epoch, CURRENT_DICTIONARY, wrapped)))
+        self._journal.set(self._state.deks, (device_ref, day), dek)
+        return dek
+
+    def _make_room(self, new: MarkKey) -> None:
+        """A stream keeps the marks of its newest boots only."""
+        same = [key for key in self._state.marks if key[:2] == new[:2]]
+        for key in same[: max(0, len(same) + 1 - _BOOTS_KEPT)]:
+            self._journal.remove(self._state.marks, key)
+            self._ops.append(Op("DELETE FROM mark WHERE device_ref = ? AND stream = ? AND boot = ?", tuple(key)))
+
+    def _count(self, mapping: dict[Any, int], key: Any, by: int) -> int:
+        total = mapping.get(key, 0) + by
+        self._journal.set(mapping, key, total)
+        return total
+
+
+TABLES_WITH_DEK = ("event", "device", "waiting", "quarantine", "overflow")

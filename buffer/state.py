@@ -1,0 +1,88 @@
+"""What the buffer knows in memory, and a journal that takes changes back when their transaction does not commit."""
+
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from buffer.devices import DeviceRecord
+from buffer.lanes import Lane
+from buffer.marks import Mark
+from buffer.sealing import Dek
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+GATEWAY_REF = 0
+REGISTRY_DAY = "registry"
+
+
+class Entry(NamedTuple):
+    """A registry row: its local number, its key, its record."""
+
+    ref: int
+    dek: Dek
+    record: DeviceRecord
+
+
+class Waiting(NamedTuple):
+    """One sealed report that waits for its patch's application."""
+
+    dek: Dek
+    sealed: bytes
+
+
+class MarkKey(NamedTuple):
+    """A stream of one patch since one boot; `boot` is a blind index."""
+
+    device_ref: int
+    stream: str
+    boot: bytes
+
+
+@dataclass(slots=True)
+class State:
+    """Loaded at open, changed only inside a Draft."""
+
+    gateway_id: str
+    epoch: str
+    devices: dict[str, Entry] = field(default_factory=dict)
+    deks: dict[tuple[int, str], Dek] = field(default_factory=dict)
+    marks: dict[MarkKey, Mark] = field(default_factory=dict)
+    waiting: dict[int, tuple[Waiting, ...]] = field(default_factory=dict)
+    # digest -> (sender, octets it takes)
+    quarantine: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    senders: dict[bytes, int] = field(default_factory=dict)
+    overflow: dict[bytes, int] = field(default_factory=dict)
+    lanes: dict[Lane, int] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)  # own, last_dek, last_ref, quarantine_octets
+
+
+class Journal:
+    """Changes to the dictionaries of a State, undone in reverse order."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], Any]] = []
+
+    def set(self, mapping: MutableMapping[K, V], key: K, value: V) -> None:
+        """mapping[key] = value, until undone."""
+        if key in mapping:
+            before = mapping[key]
+            self._undo.append(lambda: mapping.__setitem__(key, before))
+        else:
+            self._undo.append(lambda: mapping.pop(key, None))
+        mapping[key] = value
+
+    def remove(self, mapping: MutableMapping[K, V], key: K) -> None:
+        """Delete mapping[key], until undone."""
+        if key in mapping:
+            before = mapping.pop(key)
+            self._undo.append(lambda: mapping.__setitem__(key, before))
+
+    def back_to(self, point: int) -> None:
+        """Undo down to an earlier `point`."""
+        while len(self._undo) > point:
+            self._undo.pop()()
+
+    @property
+    def point(self) -> int:
+        return len(self._undo)

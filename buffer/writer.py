@@ -1,0 +1,164 @@
+"""Group commit: one task owns the writing connection; every submission is durable when its future resolves."""
+
+import asyncio
+import logging
+import os
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from buffer.draft import Decide, Draft, T
+from buffer.errors import MediumError
+from buffer.keys import KeyRing
+from buffer.quarantine import Limits
+from buffer.state import State
+
+log = logging.getLogger(__name__)
+
+_FULL_RETRY_SECONDS = 1.0
+
+
+class Writer:
+    """Commits at the first of: the tick since the oldest submission, the cap, a submission that asks for it."""
+
+    def __init__(
+        self,
+        connection: aiosqlite.Connection,
+        path: Path,
+        state: State,
+        keys: KeyRing,
+        *,
+        limits: Limits,
+        tick: float,
+        cap: int,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._connection, self._path, self._state, self._keys = connection, path, state, keys
+        self._limits, self._tick, self._cap, self._clock = limits, tick, cap, clock
+        self._pending: list[tuple[Decide[Any], asyncio.Future[Any]]] = []
+        self._arrived, self._flush = asyncio.Event(), asyncio.Event()
+        self._due = 0.0
+        self._closing = False
+        self.between_commits = asyncio.Lock()
+        self.committed = asyncio.Event()
+        self.failure: MediumError | None = None
+        self.full = False
+        self.commits = 0
+        self.last_commit: datetime | None = None
+
+    @property
+    def pending(self) -> int:
+        """Submissions not yet durable."""
+        return len(self._pending)
+
+    def submit(self, decide: Decide[T], *, now: bool) -> asyncio.Future[T]:
+        """Queue one decision; its future holds the result once the transaction it took part in is durable."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if self.failure or self._closing:
+            future.set_exception(self.failure or MediumError("the buffer is closed"))
+            return future
+        if not self._pending:
+            self._due = loop.time() + self._tick
+            self._arrived.set()
+        self._pending.append((decide, future))
+        if now or len(self._pending) >= self._cap:
+            self._flush.set()
+        return future
+
+    def flush(self) -> None:
+        """Commit what is pending without waiting for the tick."""
+        if self._pending:
+            self._flush.set()
+
+    async def run(self) -> None:
+        """Until `close`, or until the medium fails: then every future raises MediumError and nothing more is promised."""
+        try:
+            while not (self._closing and not self._pending):
+                await self._next_group()
+                group, self._pending = self._pending, []
+                self._arrived.clear()
+                self._flush.clear()
+                if group:
+                    await self._commit(group)
+        except MediumError as error:
+            self.failure = error
+            raise
+        finally:
+            failure = self.failure or MediumError("the buffer is closed")
+            for _, future in self._pending:
+                if not future.done():
+                    future.set_exception(failure)
+            self._pending = []
+
+    def close(self) -> None:
+        """Commit what is pending, then end `run`."""
+        self._closing = True
+        self._arrived.set()
+        self._flush.set()
+
+    async def _next_group(self) -> None:
+        await self._arrived.wait()
+        try:
+            async with asyncio.timeout_at(self._due):
+                await self._flush.wait()
+        except TimeoutError:
+            pass
+
+    async def _commit(self, group: list[tuple[Decide[Any], asyncio.Future[Any]]]) -> None:
+        draft = Draft(self._state, self._keys, self._limits, self._clock())
+        start = draft.point()
+        results: list[tuple[asyncio.Future[Any], Any]] = []
+        for decide, future in group:
+            before = draft.point()
+            try:
+                results.append((future, decide(draft)))
+            except Exception as error:  # noqa: BLE001 - one caller's bug must not take the group with it
+                draft.back_to(before)
+                if not future.done():
+                    future.set_exception(error)
+        statements = draft.statements()
+        if statements:
+            try:
+                async with self.between_commits:
+                    await self._durable(statements)
+            except MediumError as error:
+                draft.back_to(start)
+                for future, _ in results:
+                    if not future.done():
+                        future.set_exception(error)
+                raise
+        self.commits += 1
+        self.last_commit = draft.now
+        for future, result in results:
+            if not future.done():
+                future.set_result(result)
+        self.committed.set()
+
+    async def _durable(self, statements: list[tuple[str, list[tuple[Any, ...]]]]) -> None:
+        """COMMIT returned and the file system still takes writes. A full disk is waited out: nobody is acknowledged."""
+        while True:
+            try:
+                await self._connection.execute("BEGIN IMMEDIATE")
+                for sql, rows in statements:
+                    await self._connection.executemany(sql, rows)
+                await self._connection.execute("COMMIT")
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+                    raise MediumError(f"writing {self._path} failed: {error}") from error
+                if self._connection.in_transaction:
+                    await self._connection.execute("ROLLBACK")
+                if not self.full:
+                    log.error("buffer full: links are not acknowledged until there is room path=%s", self._path)
+                self.full = True
+                await asyncio.sleep(_FULL_RETRY_SECONDS)
+                continue
+            # An emergency remount makes the file system read-only while COMMIT goes on succeeding.
+            if os.statvfs(self._path).f_flag & os.ST_RDONLY:
+                raise MediumError(f"the file system of {self._path} became read-only")
+            self.full = False
+            return

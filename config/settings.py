@@ -1,0 +1,112 @@
+"""The settings. One TOML file, overridden by `PATCH_GATEWAY_<SECTION>__<NAME>`; docs/settings.md describes each."""
+
+import hashlib
+import hmac
+import socket
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A table of the TOML file: unknown keys are refused, defaults are checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def default_gateway_id() -> str:
+    """Stable per installation and not the machine id itself (machine-id(5): hash it with an application key)."""
+    try:
+        machine = Path("/etc/machine-id").read_bytes().strip()
+    except OSError:
+        machine = socket.gethostname().encode()
+    return "gw-" + hmac.digest(b"patch-gateway gateway id", machine, hashlib.sha256).hex()[:12]
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Gateway(Section):
+    """Who this gateway is and where it keeps things."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] = Field(default_factory=default_gateway_id)
+    state_dir: Path = Path("/var/lib/patch-gateway")
+    runtime_dir: Path = Path("/run/patch-gateway")
+
+
+class Buffer(Section):
+    """The store-and-forward database."""
+
+    quota_mib: Annotated[int, Field(ge=16, le=1_048_576)] = 1_024
+    tick_seconds: Annotated[float, Field(ge=0.01, le=60)] = 0.8
+    commit_cap: Annotated[int, Field(ge=1, le=4_000)] = 4_000
+    quarantine_mib: Annotated[int, Field(ge=1, le=4_096)] = 64
+    quarantine_per_sender: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+
+
+class Keys(Section):
+    """Where the key that seals the buffer comes from, when systemd does not hand it over as a credential."""
+
+    kek_file: Path | None = None
+
+
+class Mqtt(Section):
+    """The broker whose topics the patches publish to."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: Port = 1883
+    username: str | None = None
+    password_file: Path | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+    certificate_file: Path | None = None
+    key_file: Path | None = None
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    keepalive_seconds: Annotated[int, Field(ge=5, le=300)] = 15
+    session_expiry_days: Annotated[int, Field(ge=1, le=365)] = 30
+    broker_inflight: Annotated[int, Field(ge=1, le=4_000)] = 20
+    broker_password_file: Path | None = None
+    broker_acl_file: Path | None = None
+
+
+class Upstream(Section):
+    """The central ingestion service."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+")] | None = None
+    api_key_file: Path | None = None
+    ca_file: Path | None = None
+    batch_events: Annotated[int, Field(ge=1, le=1_000)] = 500
+    batch_kib: Annotated[int, Field(ge=16, le=4_096)] = 1_024
+    deadline_seconds: Seconds = 30
+    retry_first_seconds: Seconds = 1
+    retry_most_seconds: Seconds = 300
+    compression: Literal["zstd", "gzip", "none"] = "zstd"
+
+
+class Pairing(Section):
+    """How pairing labels are verified."""
+
+    key_list: Path | None = None
+    root_key: Annotated[str, Field(pattern=r"^[A-Za-z0-9+/]{43}=$")] | None = None
+
+
+class Logging(Section):
+    """What is logged and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "text"] = "json"
+
+
+class Settings(Section):
+    """All of it."""
+
+    gateway: Gateway = Field(default_factory=Gateway)
+    buffer: Buffer = Buffer()
+    keys: Keys = Keys()
+    mqtt: Mqtt = Mqtt()
+    upstream: Upstream = Upstream()
+    pairing: Pairing = Pairing()
+    logging: Logging = Logging()

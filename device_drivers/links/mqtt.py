@@ -1,0 +1,155 @@
+"""One persistent MQTT session: QoS 1, acknowledged by hand after the commit, connected again for ever."""
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from paho.mqtt.client import MQTTMessage
+
+from device_drivers.base import Frame, Refused
+from device_drivers.links.base import Batch, LinkState
+from device_drivers.links.mqtt_connection import ConnectionLost, MqttConnection, Protocol, UnsupportedProtocol
+from device_drivers.profiles.mqtt_topics import ROOT, parse_topic
+
+log = logging.getLogger(__name__)
+
+# A contract payload is under 2 KiB; a larger message is quarantined by its head.
+MAX_PAYLOAD = 65_536
+RECEIVE_MAXIMUM = 4_000
+# Unacknowledged octets held at most: beyond it the socket is not read, and the broker keeps the rest.
+_MAX_HELD = 32 << 20
+_BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class MqttOptions:
+    """How to reach the broker. `protocol` None means MQTT 5 and, where the broker lacks it, 3.1.1."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = None
+    password: str | None = None
+    tls: ssl.SSLContext | None = None
+    protocol: Protocol | None = None
+    keepalive: int = 15
+    session_expiry: int = 30 * 86_400
+    window: int = 20
+
+
+class MqttBatch(Batch):
+    """A batch knows its connection: an acknowledgement is dropped with the connection it belongs to."""
+
+    __slots__ = ("connection", "mids", "octets")
+
+    def __init__(self, connection: MqttConnection) -> None:
+        super().__init__()
+        self.connection = connection
+        self.mids: list[int] = []
+        self.octets = 0
+
+
+class MqttLink:
+    """A Link over one broker session that subscribes to some of our topics."""
+
+    transport = "mqtt"
+
+    def __init__(
+        self, options: MqttOptions, kinds: Sequence[str], clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._options = options
+        self._topics = [f"{ROOT}/+/{kind}" for kind in kinds]
+        self._clock = clock
+        self._protocol: Protocol = options.protocol or "5"
+        self._connection: MqttConnection | None = None
+        self._held = 0
+        self._inbox: asyncio.Queue[MqttBatch] = asyncio.Queue()
+        self.window = options.window
+        self.unacknowledged = 0
+        self.state = LinkState(f"mqtt {options.client_id}")
+
+    async def run(self) -> None:
+        backoff = _BACKOFF_FIRST
+        while True:
+            connection = MqttConnection(self._options, self._protocol, self._topics, self._on_messages)
+            try:
+                await connection.open()
+                backoff = _BACKOFF_FIRST
+                self._connection = connection
+                self._connected(connection)
+                await connection.closed()
+            except UnsupportedProtocol:
+                if self._options.protocol is None and self._protocol == "5":
+                    log.warning("broker speaks no MQTT 5, using 3.1.1 link=%s", self.state.name)
+                    self._protocol = "3.1.1"
+                    continue
+                self._lost(f"the broker refuses MQTT {self._protocol}")
+            except ConnectionLost as error:
+                self._lost(str(error))
+            finally:
+                connection.abandon()
+                self._connection = None
+                self._held = self.unacknowledged = 0
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
+            backoff = min(_BACKOFF_MOST, backoff * 2)
+
+    async def receive(self) -> Batch:
+        return await self._inbox.get()
+
+    def acknowledge(self, batch: Batch) -> None:
+        assert isinstance(batch, MqttBatch)
+        if batch.connection is not self._connection:
+            return
+        for mid in batch.mids:
+            batch.connection.acknowledge(mid)
+        self.unacknowledged -= len(batch.mids)
+        self._held -= batch.octets
+        self._gate(batch.connection)
+
+    def _on_messages(self, connection: MqttConnection, messages: list[MQTTMessage]) -> None:
+        batch = MqttBatch(connection)
+        now = self._clock()
+        for message in messages:
+            batch.mids.append(message.mid)
+            size = len(message.payload)
+            batch.octets += min(size, MAX_PAYLOAD)
+            try:
+                parsed = parse_topic(message.topic)
+            except UnicodeDecodeError:
+                parsed = None
+            if parsed is None:
+                batch.refused.append(("(no topic of ours)", Refused(message.payload[:MAX_PAYLOAD], "unknown topic")))
+            elif size > MAX_PAYLOAD:
+                reason = f"the payload has {size} octets, more than {MAX_PAYLOAD}"
+                batch.refused.append((parsed[0], Refused(message.payload[:MAX_PAYLOAD], reason)))
+            else:
+                batch.frames.append(Frame(parsed[0], parsed[1], message.payload, now))
+        self.state.received += len(messages)
+        self.unacknowledged += len(messages)
+        self._held += batch.octets
+        self._gate(connection)
+        self._inbox.put_nowait(batch)
+
+    def _gate(self, connection: MqttConnection) -> None:
+        """Stop reading while too much is held; a broker that knows no Receive Maximum is bounded this way too."""
+        connection.pause(self._held >= _MAX_HELD or self.unacknowledged >= 2 * RECEIVE_MAXIMUM)
+
+    def _connected(self, connection: MqttConnection) -> None:
+        self.state.connected, self.state.reason = True, f"connected, MQTT {self._protocol}"
+        self.state.since = self._clock()
+        self.state.connects += 1
+        log.info(
+            "mqtt connected link=%s protocol=%s session_present=%s",
+            self.state.name,
+            self._protocol,
+            connection.session_present,
+        )
+
+    def _lost(self, reason: str) -> None:
+        if self.state.connected or self.state.reason != reason:
+            log.warning("mqtt not connected link=%s reason=%s", self.state.name, reason)
+        self.state.connected, self.state.reason, self.state.since = False, reason, self._clock()

@@ -1,0 +1,1 @@
+"""Batches of sealed-once events to an upstream, and an outcome for each."""
