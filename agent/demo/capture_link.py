@@ -1,0 +1,69 @@
+"""A BLE patch replayed from a capture: the frames of the file, through the same decoder as the radio's."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from agent.demo.budget import Budget
+from device_drivers import cgm_values
+from device_drivers.base import Frame
+from device_drivers.captures import read
+from device_drivers.emulated import cgm
+from device_drivers.links.base import Batch, LinkState
+from device_drivers.profiles.continuous_glucose import MEASUREMENT, SESSION_START
+
+
+class CaptureLink:
+    """Plays the file again and again as `device_id`. Every pass starts a new session, so that its keys are new."""
+
+    transport = "ble"
+    window = 4_000
+
+    def __init__(self, capture: Path, device_id: str, budget: Budget, pause: Callable[[], float]) -> None:
+        with capture.open("rb") as stream:
+            frames = [operation.to_frame() for operation in read(stream)]
+        self._frames = [frame for frame in frames if frame is not None]
+        self._device_id, self._budget, self._pause = device_id, budget, pause
+        self._inbox: asyncio.Queue[Batch] = asyncio.Queue()
+        self._last_start = datetime.min.replace(tzinfo=UTC)
+        self.unacknowledged = 0
+        self.made = 0
+        self.done = asyncio.Event()
+        self.state = LinkState(f"capture {capture.name}")
+
+    async def run(self) -> None:
+        self.state.connected, self.state.reason, self.state.since = True, "replaying", datetime.now(UTC)
+        while not self._budget.spent:
+            await self._one_pass()
+        self.done.set()
+        self.state.reason = "all replayed"
+        await asyncio.Event().wait()
+
+    async def receive(self) -> Batch:
+        return await self._inbox.get()
+
+    def acknowledge(self, batch: Batch) -> None:
+        self.unacknowledged -= len(batch.frames)
+
+    async def _one_pass(self) -> None:
+        start = self._next_start()
+        for frame in self._frames:
+            value = frame.payload
+            if frame.channel == SESSION_START:
+                value = cgm.session_start(start)
+            elif frame.channel == MEASUREMENT:
+                records = len(cgm_values.split_records(value)[0])
+                if not self._budget.take(records):
+                    return
+                self.made += records
+                await asyncio.sleep(self._pause())
+            self.state.received += 1
+            self.unacknowledged += 1
+            self._inbox.put_nowait(Batch([Frame(self._device_id, frame.channel, value, datetime.now(UTC))]))
+
+    def _next_start(self) -> datetime:
+        """The captured hour ends now; two sessions never start in the same second."""
+        hour_ago = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+        self._last_start = max(hour_ago, self._last_start + timedelta(seconds=1))
+        return self._last_start
