@@ -1,4 +1,4 @@
-"""Adhesion: a report that changes something becomes a `patch_application` of the wear; site and time are never invented."""
+"""Adhesion: a report that changes something becomes a `patch_application`; site and time are never invented."""
 
 from agent.events import Ready, Unfit, Wearer, make_event
 from agent.prepare import AdhesionReport, event_key

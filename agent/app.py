@@ -68,7 +68,7 @@ class Gateway:
         )
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. A medium that fails ends the process at once: what SQLite then says cannot be believed."""
+        """Until `stop` is set. A medium that fails ends the process: what SQLite then says cannot be believed."""
         server = await control.serve(socket_path(self.settings), self.commands)
         self.jobs.start()
         tasks = [asyncio.create_task(self.buffer.failed(), name="buffer")]
@@ -83,12 +83,12 @@ class Gateway:
         tasks.append(asyncio.create_task(keep("watchdog", self.supervisor.feed_watchdog)))
         stopping = asyncio.create_task(stop.wait())
         log.info("gateway running id=%s patches=%d", self.settings.gateway.id, len(self.buffer.devices))
-        systemd.notify_ready()
+        systemd.notify("READY=1")
         try:
             await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
             _end_if_the_medium_failed(tasks)
         finally:
-            systemd.notify_stopping()
+            systemd.notify("STOPPING=1")
             for task in (*tasks, stopping):
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)

@@ -31,9 +31,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="patch-gateway", description="Edge gateway agent for wearable medical patches.")
+    parser = argparse.ArgumentParser(
+        prog="patch-gateway", description="Edge gateway agent for wearable medical patches."
+    )
     parser.add_argument("--version", action="version", version=version("patch-gateway"))
-    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file (default /etc/patch-gateway/gateway.toml)")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="settings file (default /etc/patch-gateway/gateway.toml)"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_daemon(commands)
     _add_pairing(commands)
@@ -44,22 +48,32 @@ def _parser() -> argparse.ArgumentParser:
 def _add_daemon(commands: Any) -> None:
     run = commands.add_parser("run", help="the daemon (what systemd starts)")
     run.set_defaults(run=_run)
-    demo = commands.add_parser("demo", help="everything in one place on embedded parts: broker, patches, gateway, central")
+    demo = commands.add_parser(
+        "demo", help="everything in one place on embedded parts: broker, patches, gateway, central"
+    )
     demo.add_argument("--once", type=int, metavar="N", help="headless: stop after N events, drain, compare the counts")
-    demo.add_argument("--outage", type=float, default=0.0, metavar="S", help="cut the upstream for S seconds in the middle")
+    demo.add_argument(
+        "--outage", type=float, default=0.0, metavar="S", help="cut the upstream for S seconds in the middle"
+    )
     demo.add_argument("--json", action="store_true", help="with --once: the last line is one JSON object")
-    demo.add_argument("--keep", type=Path, metavar="DIR", help="keep buffer and databases in DIR and say how to open them")
+    demo.add_argument(
+        "--keep", type=Path, metavar="DIR", help="keep buffer and databases in DIR and say how to open them"
+    )
     demo.set_defaults(run=_demo)
     status = commands.add_parser("status", help="patches, links, queue, quarantine, upstream")
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=_status)
-    keys = commands.add_parser("keys", help="the key that seals the buffer").add_subparsers(required=True, metavar="ACTION")
+    keys = commands.add_parser("keys", help="the key that seals the buffer").add_subparsers(
+        required=True, metavar="ACTION"
+    )
     init = keys.add_parser("init", help="make the key file; never overwrites one")
     init.set_defaults(run=_keys_init)
 
 
 def _add_pairing(commands: Any) -> None:
-    pair = commands.add_parser("pair", help="pair a patch by its label, or by hand; again with site and time to record them")
+    pair = commands.add_parser(
+        "pair", help="pair a patch by its label, or by hand; again with site and time to record them"
+    )
     pair.add_argument("label", nargs="?", help="text of the pairing label (NFLX1:...)")
     pair.add_argument("--device-id", metavar="ID")
     pair.add_argument("--batch", metavar="BATCH")
@@ -79,7 +93,9 @@ def _add_pairing(commands: Any) -> None:
     unpair.set_defaults(run=_unpair)
     label = commands.add_parser("label", help="pairing labels").add_subparsers(required=True, metavar="ACTION")
     make = label.add_parser("make", help="make a label with TEST keys (kept in --keys)")
-    make.add_argument("--keys", type=Path, required=True, metavar="DIR", help="folder of the test keys, made when missing")
+    make.add_argument(
+        "--keys", type=Path, required=True, metavar="DIR", help="folder of the test keys, made when missing"
+    )
     make.add_argument("--device-id", metavar="ID")
     make.add_argument("--batch", metavar="BATCH")
     make.add_argument("--type", choices=tuple(DEVICE_TYPES), default="diagnostic_sensor")
@@ -147,7 +163,9 @@ def _pair(arguments: argparse.Namespace) -> int:
 
 
 def _unpair(arguments: argparse.Namespace) -> int:
-    return _ask(arguments, "unpair", {"device_id": arguments.device_id}, lambda result: f"Unpaired {result['device_id']}.")
+    return _ask(
+        arguments, "unpair", {"device_id": arguments.device_id}, lambda result: f"Unpaired {result['device_id']}."
+    )
 
 
 def _ask(arguments: argparse.Namespace, command: str, asked: dict[str, Any], show: Any) -> int:

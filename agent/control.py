@@ -5,7 +5,6 @@ import logging
 import os
 import socket
 import struct
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,14 @@ class Answer(Model):
     error: str | None = None
 
 
-class NotRunning(Exception):  # noqa: N818 - a state, not a mistake
+class NotRunning(Exception):
     """No daemon listens on the socket."""
 
 
 async def serve(path: Path, commands: Commands) -> asyncio.Server:
     """Listen. A socket file left by a killed daemon is replaced: the buffer's lock already says we are the only one."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        path.unlink()
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - before anything else runs
     before = os.umask(0o177)
     try:
         return await asyncio.start_unix_server(

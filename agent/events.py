@@ -70,7 +70,8 @@ def make_event(
 
 def reason_of(error: ValidationError) -> str:
     """`missing:<field>` where fields are missing, else which are wrong. A time the patch left out stands twice in an
-    envelope; the payload's field is named."""
+    envelope; the payload's field is named.
+    """
     missing = [str(entry["loc"][-1]) for entry in error.errors() if entry["type"] == "missing"]
     own = [name for name in missing if name != "occurred_at"] or missing
     return f"missing:{','.join(own)}" if missing else sentence(field_errors(error))

@@ -45,9 +45,7 @@ def unreadable_rows(claim: Claim, gateway_id: str) -> Callable[[Draft], None]:
     return decide
 
 
-def quarantine_overflow(
-    rows: list[tuple[bytes, int, str, str, bytes]], gateway_id: str
-) -> Callable[[Draft], int]:
+def quarantine_overflow(rows: list[tuple[bytes, int, str, str, bytes]], gateway_id: str) -> Callable[[Draft], int]:
     """One marker per sender whose refused frames a full quarantine could not keep."""
 
     def decide(draft: Draft) -> int:

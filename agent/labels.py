@@ -21,7 +21,13 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def make_label(
-    folder: Path, *, device_id: str | None, batch: str | None, device_type: DeviceType, expiry: str | None, as_json: bool
+    folder: Path,
+    *,
+    device_id: str | None,
+    batch: str | None,
+    device_type: DeviceType,
+    expiry: str | None,
+    as_json: bool,
 ) -> int:
     """Print one label and the settings under which a gateway accepts it; makes the test keys when they are missing."""
     today = datetime.now(UTC).date()

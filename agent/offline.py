@@ -56,7 +56,7 @@ def become_owner(settings: Settings, arguments: Sequence[str]) -> int | None:
     if credentials_directory() is not None:
         return None
     command = transient_unit(Path(sys.argv[0]).resolve(), arguments, _credential_lines())
-    return subprocess.run(command, check=False).returncode  # noqa: S603 - our own argv, no shell
+    return subprocess.run(command, check=False).returncode
 
 
 def transient_unit(program: Path, arguments: Sequence[str], credentials: Sequence[str]) -> list[str]:
@@ -77,8 +77,8 @@ def transient_unit(program: Path, arguments: Sequence[str], credentials: Sequenc
 
 
 def _credential_lines() -> list[str]:
-    shown = subprocess.run(  # noqa: S603
-        ["systemctl", "cat", UNIT],  # noqa: S607
+    shown = subprocess.run(
+        ["systemctl", "cat", UNIT],
         check=False,
         capture_output=True,
         text=True,

@@ -27,12 +27,12 @@ PATIENT_TOKEN = re.compile(r"pt_[a-z2-7]{16,52}", re.ASCII)
 _CLOCK_TOLERANCE = timedelta(minutes=5)
 
 VERDICTS = {
-    Verdict.FORGED: "This label is forged or damaged: its signature is not the maker's. Do not use the patch; report it.",
+    Verdict.FORGED: "This label is forged or damaged: the maker did not sign it. Do not use the patch; report it.",
     Verdict.EXPIRED: "This patch has expired. Use another one.",
     Verdict.RECALLED: "This patch is recalled. Do not use it; put it aside and report it.",
     Verdict.REVOKED_KEY: "The key that signed this label is revoked. Do not use the patch; report it.",
-    Verdict.UNKNOWN_KEY: "This label is signed by a key the gateway does not know: update the key list (pairing.key_list).",
-    Verdict.NOT_A_PAIRING_CODE: "This is not a pairing label. Scan the code that begins with NFLX1: on the inner label.",
+    Verdict.UNKNOWN_KEY: "This label is signed by an unknown key: update the key list (pairing.key_list).",
+    Verdict.NOT_A_PAIRING_CODE: "This is not a pairing label. Scan the code on the inner label that starts with NFLX1.",
 }
 
 
@@ -106,7 +106,9 @@ def read_claims(request: PairRequest, keys: KeyList | None, today: date) -> Clai
             address=request.address,
         )
     if keys is None:
-        return PairRefused("No key list is configured (pairing.key_list and pairing.root_key): labels cannot be verified.")
+        return PairRefused(
+            "No key list is configured (pairing.key_list and pairing.root_key): labels cannot be verified."
+        )
     found = verify(request.label, keys, today=today)
     if found.verdict is not Verdict.ACCEPTED or found.label is None:
         return PairRefused(VERDICTS[found.verdict])

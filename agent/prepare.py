@@ -78,7 +78,7 @@ class Preparer:
 
     def prepare(self, frame: Frame, record: DeviceRecord | None, transport: str) -> Iterator[Prepared]:
         """Everything in one frame. `record` is the registry's, by the frame's device."""
-        problem = self._not_ours(frame, record, transport)
+        problem = _not_ours(record, transport)
         if problem or record is None:
             yield refused(frame, problem or "", frame.payload)
             return
@@ -93,13 +93,6 @@ class Preparer:
             yield refused(frame, f"cannot be decoded: {error}", frame.payload)
             return
         yield from self._decoded(frame, record, decoded)
-
-    def _not_ours(self, frame: Frame, record: DeviceRecord | None, transport: str) -> str | None:
-        if record is None:
-            return "unknown_device: pair it with `patch-gateway pair` (docs/pairing.md)"
-        if record.transport != transport:
-            return f"wrong_transport: this patch is paired over {record.transport}, the frame came over {transport}"
-        return None
 
     def _decoder(self, frame: Frame, record: DeviceRecord) -> Decoder | None:
         for name in DEVICE_TYPES[record.device_type].profiles:
@@ -146,6 +139,14 @@ class Preparer:
         return NewEvent(
             record.device_id, record.session_id, seen.stream, seen.boot, seen.sequence, ready, data, seen.type
         )
+
+
+def _not_ours(record: DeviceRecord | None, transport: str) -> str | None:
+    if record is None:
+        return "unknown_device: pair it with `patch-gateway pair` (docs/pairing.md)"
+    if record.transport != transport:
+        return f"wrong_transport: this patch is paired over {record.transport}, the frame came over {transport}"
+    return None
 
 
 def refused(frame: Frame, reason: str, payload: bytes) -> Quarantined:

@@ -10,7 +10,7 @@ from agent.replay import Replay, Replayed, UsageError, frame_line, parse_device
 
 
 def replay_files(paths: Sequence[Path], devices: Sequence[str], *, frames: bool, as_json: bool) -> int:
-    """Results on stdout, summary and errors on stderr. 1 when a file is damaged or unreadable, 2 for a wrong argument."""
+    """Results on stdout, summary and errors on stderr. 1: a file is damaged or unreadable; 2: a wrong argument."""
     try:
         known = dict(parse_device(argument) for argument in devices)
     except UsageError as error:
@@ -59,7 +59,8 @@ def _values(data: dict[str, Any]) -> str:
 
 def _frame_text(line: dict[str, Any]) -> str:
     name = line["characteristic"] or "-"
-    return f"{line['frame']:>7}  {line['time']}  {line['device']}  {line['handle']:#06x}  {name}  {line['att']}  {line['value']}"
+    where = f"{line['frame']:>7}  {line['time']}  {line['device']}  {line['handle']:#06x}"
+    return f"{where}  {name}  {line['att']}  {line['value']}"
 
 
 def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
@@ -68,7 +69,9 @@ def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
         return f"{path}: {counts['operations']} ATT values"
     if counts["operations"] and not counts["frames"]:
         return f"{path}: {counts['operations']} ATT values, but no profile decodes any of them (--frames lists them)"
-    return f"{path}: {counts['frames']} frames of known profiles, {counts['events']} events, {counts['refused']} refused"
+    return (
+        f"{path}: {counts['frames']} frames of known profiles, {counts['events']} events, {counts['refused']} refused"
+    )
 
 
 def _compact(line: Mapping[str, Any]) -> str:

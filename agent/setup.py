@@ -16,14 +16,17 @@ from uploader.ingest_api import IngestApi
 
 
 def database_path(settings: Settings) -> Path:
+    """Where the buffer is."""
     return settings.gateway.state_dir / "buffer.db"
 
 
 def socket_path(settings: Settings) -> Path:
+    """Where the control socket is."""
     return settings.gateway.runtime_dir / "control.sock"
 
 
 def kek_path(settings: Settings) -> Path:
+    """Where the key file is, when systemd hands over no credential."""
     return settings.keys.kek_file or settings.gateway.state_dir / "kek"
 
 
@@ -112,6 +115,4 @@ def upstream(settings: Settings) -> IngestApi | NoUpstream:
     if api_key is None:
         raise SettingsError("upstream.url is set, but there is no API key: set upstream.api_key_file.")
     tls = tls_context(section.ca_file, None, None, "upstream") if section.url.startswith("https") else None
-    return IngestApi(
-        section.url, api_key, deadline=section.deadline_seconds, compression=section.compression, tls=tls
-    )
+    return IngestApi(section.url, api_key, deadline=section.deadline_seconds, compression=section.compression, tls=tls)

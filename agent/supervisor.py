@@ -60,7 +60,7 @@ class Supervisor:
             if stuck:
                 log.error("tasks are stuck, the watchdog is not fed tasks=%s", ",".join(stuck))
             else:
-                systemd.notify_alive()
+                systemd.notify("WATCHDOG=1")
 
 
 async def pump(link: Link, ingest: Ingest, buffer: EventBuffer) -> None:

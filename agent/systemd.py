@@ -24,15 +24,3 @@ def watchdog_seconds() -> float | None:
     if not microseconds or (pid and pid != str(os.getpid())):
         return None
     return int(microseconds) / 1_000_000
-
-
-def notify_ready() -> None:
-    notify("READY=1")
-
-
-def notify_stopping() -> None:
-    notify("STOPPING=1")
-
-
-def notify_alive() -> None:
-    notify("WATCHDOG=1")

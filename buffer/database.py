@@ -47,7 +47,7 @@ def drop_cached_pages(database: Path) -> None:
 
 
 async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
-    """The one writing connection: WAL, synchronous=FULL read back, secure_delete, migrated. MediumError or SchemaError."""
+    """The one writing connection: WAL, synchronous=FULL read back, migrated. MediumError or SchemaError."""
     os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     connection = await aiosqlite.connect(database, isolation_level=None)
     try:
@@ -55,7 +55,9 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
         mode = await _pragma(connection, "journal_mode=WAL")
         await connection.execute("PRAGMA synchronous=FULL")
         if mode != "wal" or await _pragma(connection, "synchronous") != _FULL:
-            raise MediumError(f"{database}: SQLite does not give WAL with synchronous=FULL here; nothing can be promised.")
+            raise MediumError(
+                f"{database}: SQLite does not give WAL with synchronous=FULL here; nothing can be promised."
+            )
         await connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         await connection.execute("PRAGMA secure_delete=ON")
         await connection.execute(f"PRAGMA max_page_count={quota_pages}")
@@ -101,7 +103,7 @@ async def _migrate(connection: aiosqlite.Connection, database: Path) -> None:
     known = migrations()
     if version > known[-1][0]:
         raise SchemaError(
-            f"{database} has schema {version}, this version knows {known[-1][0]}: it was written by a newer patch-gateway."
+            f"{database} has schema {version}, this version knows {known[-1][0]}: a newer patch-gateway wrote it."
         )
     missing = [(number, sql) for number, sql in known if number > version]
     if not missing:

@@ -33,7 +33,8 @@ _PUT_DEVICE = (
 )
 _PUT_MARK = (
     "INSERT INTO mark(device_ref, stream, boot, floor, high, gaps) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT(device_ref, stream, boot) DO UPDATE SET floor = excluded.floor, high = excluded.high, gaps = excluded.gaps"
+    " ON CONFLICT(device_ref, stream, boot) DO UPDATE"
+    " SET floor = excluded.floor, high = excluded.high, gaps = excluded.gaps"
 )
 _INSERT_QUARANTINE = "INSERT INTO quarantine(digest, sender, seen, dek_id, sealed) VALUES (?, ?, 1, ?, ?)"
 _SEEN_AGAIN = "UPDATE quarantine SET seen = seen + 1 WHERE digest = ?"
@@ -134,7 +135,7 @@ class Draft:
         for key in [key for key in self._state.marks if key.device_ref == ref]:
             self._journal.remove(self._state.marks, key)
         for table, column in (("device", "ref"), ("mark", "device_ref")):
-            self._ops.append(Op(f"DELETE FROM {table} WHERE {column} = ?", (ref,)))  # noqa: S608 - two constants
+            self._ops.append(Op(f"DELETE FROM {table} WHERE {column} = ?", (ref,)))
         return left
 
     # adhesion reports that wait for their application
@@ -210,10 +211,8 @@ class Draft:
         retired = set(rows)
         for key in [key for key, dek in self._state.deks.items() if dek.id in retired]:
             self._journal.remove(self._state.deks, key)
-        unused = " AND ".join(
-            f"NOT EXISTS (SELECT 1 FROM {table} WHERE dek_id = dek.id)" for table in TABLES_WITH_DEK
-        )
-        self._ops += [Op(f"DELETE FROM dek WHERE id = ? AND {unused}", (row,)) for row in retired]  # noqa: S608
+        unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE dek_id = dek.id)" for table in TABLES_WITH_DEK)
+        self._ops += [Op(f"DELETE FROM dek WHERE id = ? AND {unused}", (row,)) for row in retired]
 
     # for the writer
 

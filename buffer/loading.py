@@ -78,7 +78,9 @@ async def _first_open(connection: aiosqlite.Connection, keys: KeyRing) -> str:
         await connection.execute("COMMIT")
         return epoch
     if not keys.verify(rows[0][0]):
-        raise SealError("The key is not the one this buffer was made with: restore the right key, or move the buffer away.")
+        raise SealError(
+            "The key is not the one this buffer was made with: restore the right key, or move the buffer away."
+        )
     return str((await _rows(connection, "SELECT value FROM meta WHERE key = 'epoch'"))[0][0])
 
 

@@ -9,7 +9,7 @@ MAX_GAPS = 32
 class Mark:
     """Sequences from `floor` to `high` are here, except those in `gaps` (inclusive ranges, ascending).
 
-    Below `floor` nothing is known, so a record from there counts as new: a double is refused upstream, a loss by nobody.
+    Below `floor` nothing is known, so a record from there counts as new: upstream refuses a double, nobody a loss.
     """
 
     floor: int

@@ -41,7 +41,12 @@ class EventBuffer:
     """The gateway's durable memory. Make one with `open`; one process at a time (InUseError)."""
 
     def __init__(
-        self, lock: database.Lock, connections: Sequence[aiosqlite.Connection], state: State, keys: KeyRing, writer: Writer
+        self,
+        lock: database.Lock,
+        connections: Sequence[aiosqlite.Connection],
+        state: State,
+        keys: KeyRing,
+        writer: Writer,
     ) -> None:
         self._lock = lock
         self._connection, self._reader = connections
@@ -94,7 +99,7 @@ class EventBuffer:
     # writing
 
     def submit(self, decide: Decide[T], *, now: bool = False) -> asyncio.Future[T]:
-        """Decide inside the next transaction; the future resolves when it is durable. `now` does not wait for the tick."""
+        """Decide inside the next transaction; the future resolves when it is durable. `now`: before the tick."""
         return self._writer.submit(decide, now=now)
 
     def flush(self) -> None:
@@ -104,11 +109,11 @@ class EventBuffer:
         """Returns never, raises MediumError when the medium fails."""
         await asyncio.shield(self._run)
 
-    async def committed(self, timeout: float) -> None:
-        """Wait for the next commit, `timeout` seconds at most."""
+    async def committed(self, seconds: float) -> None:
+        """Wait for the next commit, `seconds` at most."""
         self._writer.committed.clear()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 await self._writer.committed.wait()
 
     # sending
@@ -217,7 +222,7 @@ class EventBuffer:
     async def unused_deks(self, before_day: str) -> list[int]:
         """Data keys of days before `before_day` (YYYY-MM-DD) that no row needs."""
         unused = " AND ".join(f"id NOT IN (SELECT dek_id FROM {table})" for table in TABLES_WITH_DEK)
-        sql = f"SELECT id FROM dek WHERE day < ? AND day <> 'registry' AND {unused}"  # noqa: S608 - constants
+        sql = f"SELECT id FROM dek WHERE day < ? AND day <> 'registry' AND {unused}"
         return [row[0] for row in await self._reader.execute_fetchall(sql, (before_day,))]
 
     async def truncate_wal(self) -> None:

@@ -76,7 +76,7 @@ class Writer:
             self._flush.set()
 
     async def run(self) -> None:
-        """Until `close`, or until the medium fails: then every future raises MediumError and nothing more is promised."""
+        """Until `close`, or until the medium fails: then every future raises MediumError."""
         try:
             while not (self._closing and not self._pending):
                 await self._next_group()
@@ -153,7 +153,7 @@ class Writer:
                 if self._connection.in_transaction:
                     await self._connection.execute("ROLLBACK")
                 if not self.full:
-                    log.error("buffer full: links are not acknowledged until there is room path=%s", self._path)
+                    log.warning("buffer full: links are not acknowledged until there is room path=%s", self._path)
                 self.full = True
                 await asyncio.sleep(_FULL_RETRY_SECONDS)
                 continue

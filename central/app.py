@@ -128,7 +128,9 @@ class Api:
             return problem("idempotency-key-reused", "its first event has another type or device")
         if not stored.same_payload:
             self.counters["payload_differs"] += 1
-            log.warning("payload_differs: a known key came with another payload, the first is kept event=%d", stored.event_id)
+            log.warning(
+                "payload_differs: a known key came with another payload, the first is kept event=%d", stored.event_id
+            )
         status = "deduped" if stored.deduped else "ingested"
         self.counters[status] += 1
         return IngestResponse(

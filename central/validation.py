@@ -55,7 +55,9 @@ def validate(event: Any, now: datetime) -> Row | ErrorResponse:
     occurred_at = envelope.occurred_at.astimezone(UTC)
     if not _FIRST_TIME <= occurred_at <= now + _CLOCK_AHEAD:
         return problem("occurred-at-out-of-range", "occurred_at must lie between 2000 and one day from now")
-    data = envelope.data if isinstance(envelope.data, dict) else envelope.data.model_dump(mode="json", exclude_none=True)
+    data = (
+        envelope.data if isinstance(envelope.data, dict) else envelope.data.model_dump(mode="json", exclude_none=True)
+    )
     data_json = json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     digest = hashlib.sha256(f"{envelope.type}|{occurred_at.isoformat()}|{data_json}".encode()).digest()
     return Row(

@@ -1,4 +1,4 @@
-"""Little-endian fields, medical floats (IEEE 11073-20601, GSS 2.3) and the CRC-16 variants of Bluetooth health profiles."""
+"""Little-endian fields, medical floats (IEEE 11073-20601) and the CRC-16 variants of Bluetooth health profiles."""
 
 from decimal import Decimal
 from typing import Literal

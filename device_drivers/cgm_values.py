@@ -65,7 +65,7 @@ def split_records(value: bytes) -> tuple[list[bytes], bytes]:
 
 
 def measurement(record: bytes, *, crc_expected: bool | None, quirks: Quirks) -> Measurement | Refused:
-    """One record: `Size | Flags | Glucose S | Offset u16 | [Status] [Cal/Temp] [Warning] | [Trend S] | [Quality S] | [CRC]`.
+    """`Size | Flags | Glucose S | Offset u16 | [Status] [Cal/Temp] [Warning] | [Trend S] | [Quality S] | [CRC]`.
 
     The CRC's presence is bit 12 of CGM Feature (`crc_expected`); while that is unknown it is told by the size.
     """
@@ -116,7 +116,7 @@ def session_start(value: bytes, quirks: Quirks) -> tuple[int, datetime | None]:
     body = _checked(value, 9, quirks, "Session Start Time")
     fields = (u16(body, 0), *body[2:7])
     try:
-        local = datetime(*fields, tzinfo=UTC)
+        local = datetime(*fields).replace(tzinfo=UTC)  # noqa: DTZ001 - the zone is the next line's question
     except ValueError:
         raise LayoutError("Session Start Time is not a date that exists") from None
     zone = body[7] - 256 if body[7] > 127 else body[7]
@@ -134,7 +134,7 @@ def run_time(value: bytes, quirks: Quirks) -> int:
 class RacpResponse(NamedTuple):
     """0x2A52, what the patch answers: a number of records, or a code for a request (1 success, 6 no records)."""
 
-    count: int | None = None
+    records: int | None = None
     request: int | None = None
     code: int | None = None
 
@@ -142,7 +142,7 @@ class RacpResponse(NamedTuple):
 def racp_response(value: bytes) -> RacpResponse:
     """`05 00 <count u16>` or `06 00 <request> <code>`; RACP never carries a CRC. LayoutError otherwise."""
     if len(value) == 4 and value[:2] == b"\x05\x00":
-        return RacpResponse(count=u16(value, 2))
+        return RacpResponse(records=u16(value, 2))
     if len(value) == 4 and value[:2] == b"\x06\x00":
         return RacpResponse(request=value[2], code=value[3])
     raise LayoutError("not a RACP response")

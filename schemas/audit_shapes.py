@@ -1,4 +1,4 @@
-"""The documented shapes of the `audit_trail` events a gateway sends (the contract gives that type no payload section)."""
+"""The shapes of the `audit_trail` events a gateway sends (the contract gives that type no payload section)."""
 
 from typing import Annotated, Literal
 

@@ -12,9 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _ISO_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-_DURATION = re.compile(
-    r"P(?!$)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?", re.ASCII
-)
+_DURATION = re.compile(r"P(?!$)(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?", re.ASCII)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]+", re.ASCII)
 _BATCH = re.compile(r"BATCH_(\d{4})(\d\d)(\d\d)_[0-9A-Z]{3}", re.ASCII)
 
@@ -75,7 +73,7 @@ def _batch_number(value: str) -> str:
 
 
 def _plain_json(value: Any) -> Any:
-    """Refuse what PostgreSQL's jsonb refuses (NUL, non-finite numbers) and nesting that would cost a parser its stack."""
+    """Refuse what PostgreSQL's jsonb refuses (NUL, non-finite numbers), and nesting that costs a parser its stack."""
     stack: list[tuple[Any, int]] = [(value, 0)]
     while stack:
         item, depth = stack.pop()

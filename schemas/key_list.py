@@ -63,9 +63,7 @@ class KeyListError(ValueError):
 def sign_key_list(keys: KeyList, root: Ed25519PrivateKey) -> bytes:
     """The file's bytes."""
     body = keys.to_json()
-    signed = _SignedFile(
-        list=base64.b64encode(body).decode(), signature=base64.b64encode(root.sign(body)).decode()
-    )
+    signed = _SignedFile(list=base64.b64encode(body).decode(), signature=base64.b64encode(root.sign(body)).decode())
     return signed.to_json()
 
 
@@ -83,5 +81,3 @@ def read_key_list(content: bytes, root: bytes) -> KeyList:
     except (ValidationError, binascii.Error, ValueError):
         raise KeyListError("it is not a signed key list") from None
     return keys
-
-

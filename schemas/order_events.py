@@ -18,9 +18,7 @@ from schemas.base import (
 )
 from schemas.shared import Device, Geo, Money
 
-PaymentMethod = Literal[
-    "credit_card", "debit_card", "upi", "paytm", "google_pay", "bank_transfer", "cash_on_delivery"
-]
+PaymentMethod = Literal["credit_card", "debit_card", "upi", "paytm", "google_pay", "bank_transfer", "cash_on_delivery"]
 
 
 class CartItem(Model):

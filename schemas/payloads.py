@@ -1,7 +1,11 @@
 """Which payload model belongs to which event type; the 20 types without one carry any JSON object."""
 
-from schemas import customer_events as customer, marketing_events as marketing, order_events as order
-from schemas import patch_events as patch
+from schemas import (
+    customer_events as customer,
+    marketing_events as marketing,
+    order_events as order,
+    patch_events as patch,
+)
 from schemas.base import Model
 from schemas.event_types import EventType
 

@@ -36,9 +36,7 @@ class _BatchAnswer(Model):
     results: list[_Result]
 
 
-def outcomes(
-    events: Sequence[WireEvent], status: int, headers: Mapping[str, str], body: bytes
-) -> list[Outcome]:
+def outcomes(events: Sequence[WireEvent], status: int, headers: Mapping[str, str], body: bytes) -> list[Outcome]:
     """An outcome per event. A 2xx counts only where the body names the event by index and key."""
     if status in _PER_EVENT:
         return _per_event(events, body)

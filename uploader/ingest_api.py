@@ -39,7 +39,10 @@ class IngestApi:
         )
 
     async def send(self, events: Sequence[WireEvent]) -> list[Outcome]:
-        """Post one batch; one that is refused as a whole is split. The deadline is our own: httpx's do not cover name resolution."""
+        """Post one batch; one that is refused as a whole is split.
+
+        The deadline is our own: httpx's do not cover name resolution.
+        """
         body, encoding = _compress(b'{"events":[' + b",".join(e.body for e in events) + b"]}", self._compression)
         headers = {"content-encoding": encoding} if encoding else {}
         try:

@@ -26,12 +26,12 @@ def run_demo(once: int | None, *, outage: float, as_json: bool, keep: Path | Non
     try:
         result = asyncio.run(_demo(once, outage, keep))
     except DemoError as error:
-        print(f"patch-gateway: {error}", file=sys.stderr)  # noqa: T201
+        print(f"patch-gateway: {error}", file=sys.stderr)
         return 1
     if result is None:
-        print("patch-gateway: the central service did not answer", file=sys.stderr)  # noqa: T201
+        print("patch-gateway: the central service did not answer", file=sys.stderr)
         return 1
-    print(json.dumps(result.to_dict()) if as_json else _summary(result))  # noqa: T201
+    print(json.dumps(result.to_dict()) if as_json else _summary(result))
     return 0 if once is None or result.agrees else 1
 
 
@@ -161,7 +161,7 @@ async def _keyboard(scene: Scene, stop: asyncio.Event) -> AsyncIterator[None]:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    print(text, file=sys.stderr, flush=True)
 
 
 def _summary(result: Result) -> str:

@@ -111,7 +111,9 @@ class Central:
         """Start without waiting; DemoError when the extra is missing."""
         missing = [name for name in _CENTRAL_PARTS if find_spec(name) is None]
         if missing:
-            raise DemoError(f"The extra `central` is not installed ({', '.join(missing)}): pip install 'patch-gateway[central]'")
+            raise DemoError(
+                f"The extra `central` is not installed ({', '.join(missing)}): pip install 'patch-gateway[central]'"
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "central", "serve", "--state", str(self.folder), "--port", "0"]
         with (self.folder / "central.log").open("ab") as output:

@@ -7,8 +7,9 @@ from agent.demo.scene import Scene, Stats
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The last line of `--once --json`. Events the gateway made itself are in `own` only; `clickhouse` is None where the
-    engine does not run.
+    """The last line of `--once --json`.
+
+    Events the gateway made itself are in `own` only; `clickhouse` is None where the engine does not run.
     """
 
     made: int

@@ -66,7 +66,9 @@ class Scene:
     async def start(self) -> str | None:
         """Start all of it. Returns why ClickHouse does not run, if it does not; DemoError when nothing can."""
         if self._kept and self.folder.exists() and any(self.folder.iterdir()):
-            raise DemoError(f"{self.folder} is not empty: --keep wants a new folder, so that the counts are this run's.")
+            raise DemoError(
+                f"{self.folder} is not empty: --keep wants a new folder, so that the counts are this run's."
+            )
         for folder in (self.folder, self.mosquitto.folder, self.folder / "gateway"):
             folder.mkdir(parents=True, exist_ok=True)
         # As root the embedded PostgreSQL runs as a user of its own, which must get through to its folder.

@@ -1,8 +1,9 @@
 """The live terminal view: patches, queue, central."""
 
+from collections import Counter
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -15,7 +16,7 @@ from agent.demo.scene import Scene, Stats
 def render(scene: Scene, stats: Stats | None, note: str | None) -> Group:
     """The whole screen."""
     assert scene.gateway is not None
-    parts = [_patches(scene), _flow(scene, stats), _keys(scene)]
+    parts: list[RenderableType] = [_patches(scene), _flow(scene, stats), _keys(scene)]
     if note:
         parts.append(Text(f"No ClickHouse here: {note}. PostgreSQL has everything.", style="yellow"))
     return Group(*parts)
@@ -28,7 +29,7 @@ def _patches(scene: Scene) -> Table:
         table.add_column(column, no_wrap=True)
     for patch in FLEET:
         last = scene.gateway.counters.last.get(patch.device_id, LastSeen())
-        counts = scene.gateway.counters.by_device.get(patch.device_id, {})
+        counts = scene.gateway.counters.by_device.get(patch.device_id, Counter())
         table.add_row(
             patch.device_id,
             patch.device_type.removesuffix("_microsizefibers"),

@@ -1,4 +1,4 @@
-"""ATT: operations with their handles, and characteristic UUIDs from the capture's own discovery (Core 5.4, Vol 3 Part F)."""
+"""ATT (Core 5.4, Vol 3 Part F): operations with their handles, and UUIDs from the capture's own discovery."""
 
 from bisect import bisect_right
 from collections.abc import Iterator

@@ -15,7 +15,7 @@ class CaptureError(Exception):
 
 
 class HciRecord(NamedTuple):
-    """One H4 packet: 1-based record number, time, packet type octet and what follows it, True when host to controller."""
+    """One H4 packet: 1-based record number, time, type octet and what follows it; `sent` by the host."""
 
     number: int
     time: datetime

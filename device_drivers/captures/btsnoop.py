@@ -1,6 +1,6 @@
-"""btsnoop, datalink 1002 (HCI UART, H4): what Android and BlueZ write.
+r"""btsnoop, datalink 1002 (HCI UART, H4): what Android and BlueZ write.
 
-File header: "btsnoop\\0", version u32 = 1, datalink u32. Record: original length u32, included length u32, flags u32
+File header: "btsnoop\0", version u32 = 1, datalink u32. Record: original length u32, included length u32, flags u32
 (bit 0: controller to host), drops u32, microseconds since year 0 i64, data. All big-endian.
 """
 
@@ -31,9 +31,8 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
     if version != 1:
         raise CaptureError(f"btsnoop version {version} is not known (1 is)")
     if datalink != DATALINK_H4:
-        raise CaptureError(
-            f"btsnoop datalink {datalink} ({_DATALINKS.get(datalink, 'unknown')}) is not read by this version: 1002 (H4) is"
-        )
+        name = _DATALINKS.get(datalink, "unknown")
+        raise CaptureError(f"btsnoop datalink {datalink} ({name}) is not read by this version: 1002 (H4) is")
     number = 0
     while head := stream.read(_RECORD.size):
         number += 1
@@ -44,9 +43,7 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
             raise CaptureError(f"record {number} is damaged: it claims {included} of {original} octets")
         data = stream.read(included)
         if len(data) < included:
-            raise CaptureError(
-                f"the file is truncated: record {number} has {len(data)} of its {included} octets"
-            )
+            raise CaptureError(f"the file is truncated: record {number} has {len(data)} of its {included} octets")
         yield HciRecord(number, _time(stamp, number), data, sent=not flags & 1)
 
 

@@ -1,4 +1,4 @@
-"""HCI and L2CAP: which bytes belong to which connection's ATT channel (Core 5.4, Vol 4 Part E 5.4 and Vol 3 Part A 3.1)."""
+"""HCI and L2CAP (Core 5.4, Vol 4 Part E 5.4, Vol 3 Part A 3.1): which bytes are which connection's ATT."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class _Connection:
 
 
 class HciReader:
-    """Memory of the connections of one capture. Hostile octets never raise: what is not a complete PDU yields nothing."""
+    """Memory of the connections of one capture. Hostile octets never raise: what is no complete PDU yields nothing."""
 
     def __init__(self) -> None:
         self._connections: dict[int, _Connection] = {}

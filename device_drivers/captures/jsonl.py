@@ -1,8 +1,8 @@
 """Our JSON Lines capture: a header line, then one ATT value a line (docs/captures.md).
 
-    {"format":"patch-gateway-capture","version":1}
-    {"time":"2026-11-24T10:15:30.000000+00:00","device":"C0:...","handle":18,"service":"181f","characteristic":"2aa7",
-     "att":"notification","value":"0ec3..."}
+{"format":"patch-gateway-capture","version":1}
+{"time":"2026-11-24T10:15:30.000000+00:00","device":"C0:...","handle":18,"service":"181f","characteristic":"2aa7",
+ "att":"notification","value":"0ec3..."}
 """
 
 from collections.abc import Iterator

@@ -115,19 +115,20 @@ class MqttLink:
         now = self._clock()
         for message in messages:
             batch.mids.append(message.mid)
-            size = len(message.payload)
+            payload = bytes(message.payload)
+            size = len(payload)
             batch.octets += min(size, MAX_PAYLOAD)
             try:
                 parsed = parse_topic(message.topic)
             except UnicodeDecodeError:
                 parsed = None
             if parsed is None:
-                batch.refused.append(("(no topic of ours)", Refused(message.payload[:MAX_PAYLOAD], "unknown topic")))
+                batch.refused.append(("(no topic of ours)", Refused(payload[:MAX_PAYLOAD], "unknown topic")))
             elif size > MAX_PAYLOAD:
                 reason = f"the payload has {size} octets, more than {MAX_PAYLOAD}"
-                batch.refused.append((parsed[0], Refused(message.payload[:MAX_PAYLOAD], reason)))
+                batch.refused.append((parsed[0], Refused(payload[:MAX_PAYLOAD], reason)))
             else:
-                batch.frames.append(Frame(parsed[0], parsed[1], message.payload, now))
+                batch.frames.append(Frame(parsed[0], parsed[1], payload, now))
         self.state.received += len(messages)
         self.unacknowledged += len(messages)
         self._held += batch.octets

@@ -27,11 +27,11 @@ _UNSUPPORTED_PROTOCOL = 0x84
 _FAILURE = 0x80
 
 
-class ConnectionLost(Exception):  # noqa: N818 - named after what happened
+class ConnectionLost(Exception):
     """The connection could not be made or ended; the message is for a person."""
 
 
-class UnsupportedProtocol(Exception):  # noqa: N818
+class UnsupportedProtocol(Exception):
     """The broker does not speak this version of MQTT."""
 
 
@@ -73,7 +73,7 @@ class MqttConnection:
             client.tls_set_context(options.tls)
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
-        client.on_message = lambda _client, _userdata, message: self._messages.append(message)
+        client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         client.connect_timeout = 10.0
         return client
@@ -128,7 +128,7 @@ class MqttConnection:
     def _connect(self) -> None:
         properties = None
         if self._five:
-            properties = Properties(PacketTypes.CONNECT)
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho
             properties.SessionExpiryInterval = self._options.session_expiry
             properties.ReceiveMaximum = RECEIVE_MAXIMUM
             properties.MaximumPacketSize = _MAXIMUM_PACKET
@@ -142,7 +142,7 @@ class MqttConnection:
         if self._socket is None:
             raise ConnectionLost(f"{self._where} closed the connection")
         self._client.on_socket_register_write = lambda _c, _u, sock: self._loop.add_writer(sock, self._write)
-        self._client.on_socket_unregister_write = lambda _c, _u, sock: self._loop.remove_writer(sock)
+        self._client.on_socket_unregister_write = self._no_writer
         self._client.on_socket_close = lambda _c, _u, _sock: self._detach()
         self._reading = True
         self._loop.add_reader(self._socket, self._read)
@@ -171,6 +171,12 @@ class MqttConnection:
             messages, self._messages = self._messages, []
             self._on_messages(self, messages)
 
+    def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
+        self._messages.append(message)
+
+    def _no_writer(self, _client: Client, _userdata: Any, sock: Any) -> None:
+        self._loop.remove_writer(sock)
+
     def _write(self) -> None:
         self._client.loop_write()
 
@@ -192,7 +198,9 @@ class MqttConnection:
         self.session_present = flags.session_present
         self._client.subscribe([(topic, 1) for topic in self._topics])
 
-    def _on_subscribe(self, _client: Client, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Any) -> None:
+    def _on_subscribe(
+        self, _client: Client, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Any
+    ) -> None:
         if any(code.value >= _FAILURE for code in codes):
             topics = ", ".join(self._topics)
             self._fail(ConnectionLost(f"{self._where} does not let us subscribe to {topics}: check its access list"))

@@ -1,4 +1,4 @@
-"""Continuous Glucose Monitoring 0x181F: measurements to `sensor_reading`, features and session start to device facts."""
+"""Continuous Glucose Monitoring 0x181F: measurements to `sensor_reading`, features and session to facts."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

@@ -1,0 +1,43 @@
+# Every recipe is one plain command of the environment in .venv; `make` alone lists the targets.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt wheel bench lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.venv: pyproject.toml requirements-dev.txt ## the environment, from the locked dependencies
+	@.ci/environment.sh "$(PYTHON)"
+	@touch .venv
+
+.venv/mosquitto.ready: | .venv
+	@.ci/mosquitto.sh && touch $@
+
+run: .venv .venv/mosquitto.ready ## everything in one place on loopback, live (ARGS="--once 2000 --outage 5 --json")
+	@$(BIN)/patch-gateway demo $(ARGS)
+
+test: .venv .venv/mosquitto.ready ## all tests but the heavy ones (ARGS="-k name")
+	@.ci/debian.sh tshark systemd
+	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+
+check: .venv ## ruff, mypy strict, floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_floors.py
+
+fmt: .venv ## format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+wheel: .venv ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
+
+bench: .venv ## measure, as ratios within one run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: .venv ## renew requirements*.txt (needs the index; see CONTRIBUTING.md)
+	.ci/lock.sh
