@@ -52,6 +52,7 @@ WITH ranked AS (
 )
 UPDATE olap_outbox o SET block_id = ids.id FROM ranked r JOIN ids USING (half) WHERE o.event_id = r.event_id
 """
+_SOURCE = "SELECT token FROM olap_source"
 _REFUSE = """
 WITH d AS (DELETE FROM olap_outbox WHERE block_id = $1 RETURNING event_id, occurred_at)
 INSERT INTO olap_refused (event_id, occurred_at, reason) SELECT event_id, occurred_at, $2 FROM d
@@ -93,8 +94,9 @@ class Forwarder:
         if block is None:
             return False
         rows = await connection.fetchval(_READ, block)
+        source = await connection.fetchval(_SOURCE)
         try:
-            await self._clickhouse.insert(f"blk-{block}", rows.encode())
+            await self._clickhouse.insert(f"blk-{source}-{block}", rows.encode())
         except ClickHouseError as error:
             if error.code not in _UNREADABLE:
                 raise

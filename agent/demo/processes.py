@@ -147,3 +147,5 @@ def stop_process(process: "subprocess.Popen[bytes]", seconds: float = 20.0) -> N
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    if process.stdout:
+        process.stdout.close()

@@ -43,6 +43,9 @@ CREATE TABLE olap_outbox (
 ) WITH (fillfactor=70);
 CREATE INDEX olap_outbox_block ON olap_outbox (block_id, event_id);
 CREATE SEQUENCE olap_block_seq;
+-- + part of every deduplication token: another database that feeds the same ClickHouse counts its blocks from 1 too
+CREATE TABLE olap_source (token UUID NOT NULL DEFAULT gen_random_uuid());
+INSERT INTO olap_source DEFAULT VALUES;
 
 CREATE TABLE batch_operations (
   id           BIGSERIAL PRIMARY KEY,

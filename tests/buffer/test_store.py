@@ -1,0 +1,293 @@
+"""The buffer as a whole: what is submitted is there after a reopen, once, and in order."""
+
+import asyncio
+import os
+import sqlite3
+from datetime import UTC, datetime
+from itertools import islice
+
+import pytest
+from synthetic import wire_events
+
+from buffer import database
+from buffer.devices import Application, DeviceRecord
+from buffer.errors import InUseError, MediumError, SchemaError, SealError
+from buffer.lanes import Lane, next_lane
+from buffer.quarantine import Limits, entry
+from buffer.store import EventBuffer
+
+KEK = os.urandom(32)
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+EVENTS = list(islice(wire_events(7), 1_200))
+PATCH = DeviceRecord(
+    device_id="NFLX_0A1B2C3D",
+    batch_number="BATCH_20261101_ABC",
+    device_type="diagnostic_sensor",
+    transport="mqtt",
+    activation_method="manual_entry",
+    patient="pt_testpatientaaaaaaa",
+    session_id="wear-1",
+    paired_at=NOW,
+)
+
+
+async def open_buffer(tmp_path, **options):
+    return await EventBuffer.open(tmp_path / "buffer.db", KEK, gateway_id="gw-test", **options)
+
+
+@pytest.fixture
+async def buffer(tmp_path):
+    opened = await open_buffer(tmp_path, tick=0.02)
+    yield opened
+    await opened.close()
+
+
+def append(events, lane=Lane.SENSOR, device_id=None):
+    return lambda draft: [draft.append(event, lane, device_id) for event in events]
+
+
+async def drain(buffer, lane=Lane.SENSOR, size=500):
+    """Claim and forget everything of a lane."""
+    found = []
+    while (claim := await buffer.claim(lane, size, 1 << 20)).events:
+        found += claim.events
+        await buffer.submit(lambda draft, claim=claim: draft.forget(claim.rows, lane), now=True)
+        buffer.release(lane, claim.rows)
+    return found
+
+
+async def test_what_is_stored_is_there_after_a_reopen(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    await buffer.submit(append(EVENTS), now=True)
+    await buffer.close()
+    again = await open_buffer(tmp_path)
+    assert again.lanes[Lane.SENSOR] == len(EVENTS)
+    assert await drain(again) == EVENTS
+    assert again.lanes[Lane.SENSOR] == 0
+    await again.close()
+
+
+async def test_a_claim_is_bounded_and_not_given_twice(buffer):
+    await buffer.submit(append(EVENTS[:10]), now=True)
+    first = await buffer.claim(Lane.SENSOR, 4, 1 << 20)
+    second = await buffer.claim(Lane.SENSOR, 100, sum(len(e.body) + 1 for e in EVENTS[4:7]))
+    assert first.events == EVENTS[:4]
+    assert second.events == EVENTS[4:7]
+    buffer.release(Lane.SENSOR, first.rows + second.rows)
+    assert (await buffer.claim(Lane.SENSOR, 1, 1)).events == EVENTS[:1]
+
+
+async def test_a_group_is_one_transaction_and_a_bug_takes_only_itself(buffer):
+    def bug(draft):
+        draft.append(EVENTS[1], Lane.SENSOR)
+        draft.put_device(PATCH)
+        raise RuntimeError("bug")
+
+    before = buffer.commits
+    futures = [buffer.submit(append(EVENTS[:1])), buffer.submit(bug), buffer.submit(append(EVENTS[2:3]))]
+    done = await asyncio.gather(*futures, return_exceptions=True)
+    assert isinstance(done[1], RuntimeError)
+    assert buffer.commits == before + 1
+    assert await drain(buffer) == [EVENTS[0], EVENTS[2]]
+    assert not buffer.devices
+
+
+async def test_marks_refuse_a_record_seen_before_across_a_reopen(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    await buffer.submit(lambda draft: draft.put_device(PATCH), now=True)
+
+    def seen(sequence, boot=1, stream="sensor"):
+        return buffer.submit(lambda draft: draft.is_new(PATCH.device_id, stream, boot, sequence), now=True)
+
+    assert [await seen(5), await seen(5), await seen(3), await seen(6), await seen(5, boot=2), await seen(5, stream="dosage")] == [
+        True, False, True, True, True, True,
+    ]  # fmt: skip
+    await buffer.close()
+    buffer = await open_buffer(tmp_path)
+    assert [await seen(5), await seen(6), await seen(7), await seen(5, boot=2)] == [False, False, True, False]
+    await buffer.close()
+
+
+async def test_a_stream_keeps_the_marks_of_its_newest_boots(buffer):
+    await buffer.submit(lambda draft: draft.put_device(PATCH), now=True)
+    for boot in range(20):
+        assert await buffer.submit(lambda draft, boot=boot: draft.is_new(PATCH.device_id, "sensor", boot, 1), now=True)
+    assert not await buffer.submit(lambda draft: draft.is_new(PATCH.device_id, "sensor", 19, 1), now=True)
+
+
+async def test_the_registry_survives(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    changed = PATCH.model_copy(update={"application": Application(site="thigh", applied_at=NOW), "facts": {"a": 1}})
+    await buffer.submit(lambda draft: draft.put_device(PATCH))
+    await buffer.submit(lambda draft: draft.put_device(changed))
+    await buffer.submit(lambda draft: draft.wait(PATCH.device_id, b"report"))
+    await buffer.close()
+    buffer = await open_buffer(tmp_path)
+    assert buffer.devices[PATCH.device_id].record == changed
+    assert buffer.waiting(PATCH.device_id) == 1
+    assert await buffer.submit(lambda draft: draft.remove_device(PATCH.device_id), now=True) == [b"report"]
+    await buffer.close()
+    buffer = await open_buffer(tmp_path)
+    assert not buffer.devices
+    await buffer.close()
+
+
+async def test_a_hundred_reports_wait(buffer):
+    await buffer.submit(lambda draft: draft.put_device(PATCH), now=True)
+    kept = await buffer.submit(lambda draft: [draft.wait(PATCH.device_id, b"%d" % n) for n in range(101)], now=True)
+    assert kept == [True] * 100 + [False]
+    assert await buffer.submit(lambda draft: draft.take_waiting(PATCH.device_id), now=True) == [b"%d" % n for n in range(100)]
+
+
+async def test_own_keys_never_repeat(tmp_path):
+    keys = []
+    for _ in range(3):
+        buffer = await open_buffer(tmp_path)
+        keys += [await buffer.submit(lambda draft: draft.own_key(), now=True) for _ in range(3)]
+        await buffer.close()
+    assert len(set(keys)) == 9
+    assert all(key.startswith("gw-test.gateway.") for key in keys)
+
+
+async def test_quarantine_is_bounded_and_what_it_cannot_keep_is_counted(tmp_path):
+    limits = Limits(per_sender=3)
+    buffer = await open_buffer(tmp_path, limits=limits)
+
+    def bad(number, sender="NFLX_0A1B2C3D"):
+        return buffer.submit(lambda draft: draft.quarantine(entry(sender, "bad", "mqtt", NOW, b"%d" % number)), now=True)
+
+    assert [await bad(n) for n in (1, 2, 2, 3, 4, 5)] == [True, True, True, True, False, False]
+    assert await bad(1, sender="another") is True
+    await buffer.close()
+    buffer = await open_buffer(tmp_path, limits=limits)
+    assert buffer.quarantined == 4
+    assert sum(buffer.overflow.values()) == 2
+    assert await bad(6) is False
+    assert sorted(times for _, times, _ in await buffer.quarantine_entries()) == [1, 1, 1, 2]
+    await buffer.close()
+
+
+async def test_quarantine_keeps_the_head_of_a_large_payload(buffer):
+    await buffer.submit(lambda draft: draft.quarantine(entry("x", "big", "mqtt", NOW, b"a" * (1 << 20))), now=True)
+    ((_, _, item),) = await buffer.quarantine_entries()
+    assert item.length == 1 << 20
+    assert len(item.payload) < 24_000
+
+
+async def test_one_process_at_a_time_and_one_key(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    with pytest.raises(InUseError):
+        await open_buffer(tmp_path)
+    await buffer.close()
+    with pytest.raises(SealError, match="not the one this buffer was made with"):
+        await EventBuffer.open(tmp_path / "buffer.db", os.urandom(32), gateway_id="gw-test")
+    await (await open_buffer(tmp_path)).close()
+
+
+async def test_a_newer_schema_is_refused_and_damage_is_said(tmp_path):
+    await (await open_buffer(tmp_path)).close()
+    path = tmp_path / "buffer.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(SchemaError, match="schema 99"):
+        await open_buffer(tmp_path)
+    path.write_bytes(b"this is no database" * 100)
+    with pytest.raises(MediumError, match=str(path)):
+        await open_buffer(tmp_path)
+
+
+async def test_the_pragmas_that_durability_needs(tmp_path):
+    await (await open_buffer(tmp_path)).close()
+    connection = await database.open_writer(tmp_path / "buffer.db", 10_000)
+    values = {}
+    for name in ("journal_mode", "synchronous", "secure_delete", "page_size", "max_page_count"):
+        async with connection.execute(f"PRAGMA {name}") as cursor:
+            values[name] = (await cursor.fetchone())[0]
+    await connection.close()
+    assert values == {
+        "journal_mode": "wal", "synchronous": 2, "secure_delete": 1, "page_size": 2048, "max_page_count": 10_000
+    }  # fmt: skip
+
+
+async def test_a_full_disk_acknowledges_nothing_and_recovers(tmp_path, monkeypatch):
+    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.05)
+    buffer = await open_buffer(tmp_path, quota_octets=1)  # the least: 256 pages
+    big = [event._replace(body=os.urandom(6_000).hex().encode()) for event in EVENTS[:200]]
+    future = buffer.submit(append(big), now=True)
+    await asyncio.sleep(0.3)
+    assert buffer.full
+    assert not future.done()
+    await buffer._connection.execute("PRAGMA max_page_count=100000")
+    await future
+    assert not buffer.full
+    assert buffer.lanes[Lane.SENSOR] == 200
+    await buffer.close()
+
+
+async def test_an_io_error_ends_it(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    await buffer.submit(append(EVENTS[:5]), now=True)
+
+    async def broken(*_):
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+        raise error
+
+    buffer._connection.executemany = broken
+    with pytest.raises(MediumError, match="disk I/O error"):
+        await buffer.submit(append(EVENTS[5:6]), now=True)
+    with pytest.raises(MediumError):
+        await buffer.failed()
+    with pytest.raises(MediumError):
+        await buffer.submit(append(EVENTS[6:7]), now=True)
+    await buffer.close()
+
+
+async def test_a_read_only_file_system_is_noticed_after_the_commit(tmp_path, monkeypatch):
+    buffer = await open_buffer(tmp_path)
+    real = os.statvfs
+
+    class ReadOnly:
+        f_flag = os.ST_RDONLY
+
+    monkeypatch.setattr("buffer.writer.os.statvfs", lambda path: ReadOnly() if "buffer.db" in str(path) else real(path))
+    with pytest.raises(MediumError, match="read-only"):
+        await buffer.submit(append(EVENTS[:1]), now=True)
+    await buffer.close()
+
+
+async def test_a_swapped_row_is_handed_over_as_damaged(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    await buffer.submit(append(EVENTS[:2], Lane.SENSOR), now=True)
+    await buffer.close()
+    with sqlite3.connect(tmp_path / "buffer.db") as connection:
+        connection.execute("UPDATE event SET lane = 0 WHERE id = 1")
+    connection.close()
+    buffer = await open_buffer(tmp_path)
+    assert [row for row, _ in (await buffer.claim(Lane.URGENT, 10, 1 << 20)).damaged] == [1]
+    assert (await buffer.claim(Lane.SENSOR, 10, 1 << 20)).events == EVENTS[1:2]
+    await buffer.close()
+
+
+async def test_data_keys_are_retired_when_no_row_needs_them(tmp_path):
+    days = iter([NOW.replace(day=day) for day in (20, 21, 22, 23, 24, 24, 24)])
+    buffer = await open_buffer(tmp_path, clock=lambda: next(days))
+    for event in EVENTS[:3]:
+        await buffer.submit(append([event]), now=True)
+    claim = await buffer.claim(Lane.SENSOR, 1, 1)
+    await buffer.submit(lambda draft: draft.forget(claim.rows, Lane.SENSOR), now=True)
+    unused = await buffer.unused_deks("2026-11-24")
+    assert len(unused) == 1
+    await buffer.submit(lambda draft: draft.retire_deks([*unused, unused[0] + 1]), now=True)
+    assert await buffer.unused_deks("2026-11-24") == []
+    await buffer.truncate_wal()
+    assert await buffer.quick_check()
+    assert [event for event in await drain(buffer)] == EVENTS[1:3]
+    await buffer.close()
+
+
+def test_lanes():
+    waiting = {Lane.URGENT: 1, Lane.SENSOR: 5, Lane.TELEMETRY: 1}
+    assert [next_lane(waiting, turn) for turn in range(8)] == [Lane.URGENT] * 7 + [Lane.TELEMETRY]
+    assert next_lane({lane: 0 for lane in Lane}, 0) is None

@@ -1,0 +1,93 @@
+"""The client against servers that misbehave on the wire, and against the real central service."""
+
+import asyncio
+import json
+
+import pytest
+from samples import envelope
+
+from schemas.envelope import ENVELOPE
+from schemas.wire import to_wire
+from uploader.base import Accepted, Refused, Retry
+from uploader.ingest_api import IngestApi
+
+
+def events(*keys, **changes):
+    return [to_wire(ENVELOPE.validate_json(json.dumps(envelope("sensor_reading", idempotency_key=k, **changes)))) for k in keys]
+
+
+async def against(answer, sent, *, deadline=5.0):
+    """Send to a server that answers each request by `answer(reader, writer)`."""
+    seen = []
+
+    async def serve(reader, writer):
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            seen.append(await reader.readexactly(length))
+            await answer(writer, len(seen))
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    api = IngestApi(f"http://127.0.0.1:{port}", "key", deadline=deadline, compression="none")
+    try:
+        return await api.send(sent), seen
+    finally:
+        await api.close()
+        server.close()
+
+
+async def test_a_cut_answer_is_no_answer():
+    async def cut(writer, _):
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{")
+        await writer.drain()
+
+    found, _ = await against(cut, events("a.b.1"))
+    assert isinstance(found[0], Retry)
+
+
+async def test_a_server_that_says_nothing():
+    async def silent(_writer, _):
+        await asyncio.sleep(3)
+
+    found, _ = await against(silent, events("a.b.1"), deadline=0.2)
+    assert found == [Retry("no answer within 0 s")]
+
+
+async def test_nobody_listens():
+    api = IngestApi("http://127.0.0.1:9", "key", deadline=2)
+    assert isinstance((await api.send(events("a.b.1")))[0], Retry)
+    await api.close()
+
+
+async def test_413_splits_until_the_event_stands_alone():
+    async def too_large(writer, _):
+        writer.write(b"HTTP/1.1 413 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+
+    found, seen = await against(too_large, events("a.b.1", "a.b.2", "a.b.3"))
+    assert all(isinstance(outcome, Refused) for outcome in found)
+    assert len(seen) == 5
+
+
+@pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])
+async def test_against_central(central, compression):
+    api = IngestApi(central.url, central.key, deadline=20, compression=compression)
+    keys = [f"up.{compression}.{n}" for n in range(3)]
+    assert await api.send(events(*keys)) == [Accepted()] * 3
+    assert await api.send(events(*keys)) == [Accepted(deduped=True)] * 3
+    stranger = IngestApi(central.url, "cgk_wrong", deadline=20)
+    assert all(isinstance(o, Retry) and o.unauthorised for o in await stranger.send(events(*keys)))
+    await api.close()
+    await stranger.close()
+
+
+async def test_one_refused_event_does_not_hold_the_others(central):
+    api = IngestApi(central.url, central.key, deadline=20)
+    far = "2199-01-01T00:00:00Z"
+    found = await api.send([*events("up.mixed.1"), *events("up.mixed.2", occurred_at=far), *events("up.mixed.3")])
+    await api.close()
+    assert [type(outcome) for outcome in found] == [Accepted, Refused, Accepted]
+    assert "range" in found[1].problem
