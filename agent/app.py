@@ -12,7 +12,7 @@ from agent.commands import Commands
 from agent.counters import Counters
 from agent.ingest import Ingest
 from agent.jobs import Jobs
-from agent.setup import NoUpstream, mqtt_links, open_buffer, socket_path, upstream
+from agent.setup import NoUpstream, mqtt_links, open_buffer_soon, socket_path, upstream
 from agent.status import Live
 from agent.supervisor import Supervisor, pump
 from agent.sync import Sync, SyncState
@@ -111,7 +111,7 @@ def _end_if_the_medium_failed(tasks: Sequence["asyncio.Task[None]"]) -> None:
 
 async def run_gateway(settings: Settings, stop: asyncio.Event, links: Sequence[Link] = ()) -> None:
     """Open, run, close."""
-    buffer = await open_buffer(settings)
+    buffer = await open_buffer_soon(settings)
     try:
         await Gateway(buffer, settings, links).run(stop)
     finally:

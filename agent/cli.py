@@ -169,20 +169,11 @@ def _unpair(arguments: argparse.Namespace) -> int:
 
 
 def _ask(arguments: argparse.Namespace, command: str, asked: dict[str, Any], show: Any) -> int:
-    """Through the control socket while the daemon runs, else offline."""
-    from agent.control import NotRunning, ask  # noqa: PLC0415
-    from agent.setup import socket_path  # noqa: PLC0415
+    from agent.offline import ask_or_do  # noqa: PLC0415
 
-    settings = load(arguments.config)
-    try:
-        answer = ask(socket_path(settings), command, asked)
-    except NotRunning:
-        from agent.offline import become_owner, run_offline  # noqa: PLC0415
-
-        code = become_owner(settings, sys.argv[1:])
-        if code is not None:
-            return code
-        answer = run_offline(settings, command, asked)
+    answer = ask_or_do(load(arguments.config), command, asked, sys.argv[1:])
+    if isinstance(answer, int):
+        return answer
     if not answer.ok or answer.result is None:
         print(f"patch-gateway: {answer.error}", file=sys.stderr)
         return 1

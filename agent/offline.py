@@ -5,22 +5,23 @@ import os
 import pwd
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from agent.commands import Commands, Failed
-from agent.control import Answer
-from agent.setup import credentials_directory, kek_path, open_buffer
-from buffer.errors import StoreError
+from agent.control import Answer, NotRunning, ask
+from agent.setup import PATIENCE_SECONDS, credentials_directory, kek_path, open_buffer, socket_path
+from buffer.errors import InUseError, StoreError
 from config.settings import Settings
 
 UNIT = "patch-gateway"
 
 
 def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue]) -> Answer:
-    """Open, do it, close."""
+    """Open, do it, close. InUseError while another process, such as a daemon that is starting, has the buffer."""
 
     async def run() -> Answer:
         buffer = await open_buffer(settings)
@@ -34,8 +35,28 @@ def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue
 
     try:
         return asyncio.run(run())
+    except InUseError:
+        raise
     except StoreError as error:
         return Answer(ok=False, error=str(error))
+
+
+def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue], argv: Sequence[str]) -> Answer | int:
+    """Through the control socket while the daemon runs, else offline; an exit code when the command ran elsewhere."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return ask(socket_path(settings), command, arguments)
+        except NotRunning:
+            code = become_owner(settings, argv)
+            if code is not None:
+                return code
+        try:
+            return run_offline(settings, command, arguments)
+        except InUseError as error:
+            if time.monotonic() > deadline:
+                return Answer(ok=False, error=str(error))
+            time.sleep(0.1)
 
 
 def become_owner(settings: Settings, arguments: Sequence[str]) -> int | None:

@@ -1,10 +1,13 @@
 """From settings to the objects of the floors below: the only place that spells both out."""
 
+import asyncio
 import ssl
+import time
 from dataclasses import dataclass
 from os import environ
 from pathlib import Path
 
+from buffer.errors import InUseError
 from buffer.keys import read_kek
 from buffer.quarantine import Limits
 from buffer.store import EventBuffer
@@ -13,6 +16,10 @@ from config.settings import Settings
 from device_drivers.links.mqtt import MqttLink, MqttOptions
 from device_drivers.profiles.mqtt_topics import BULK_KINDS, URGENT_KINDS
 from uploader.ingest_api import IngestApi
+
+
+# How long a starting daemon and a command wait for each other.
+PATIENCE_SECONDS = 5.0
 
 
 def database_path(settings: Settings) -> Path:
@@ -34,6 +41,18 @@ def credentials_directory() -> Path | None:
     """Where systemd put the unit's credentials."""
     directory = environ.get("CREDENTIALS_DIRECTORY")
     return Path(directory) if directory else None
+
+
+async def open_buffer_soon(settings: Settings) -> EventBuffer:
+    """`open_buffer` for the daemon: a command that has the buffer open is done in a moment."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return await open_buffer(settings)
+        except InUseError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
 
 
 async def open_buffer(settings: Settings) -> EventBuffer:

@@ -93,7 +93,7 @@ class GatewayProcess:
     def wait_connected(self) -> None:
         def connected() -> bool:
             shown = self.ask("status")
-            return shown is not None and bool(shown["links"]) and all(link["connected"] for link in shown["links"])
+            return shown is not None and bool(shown.get("links")) and all(link["connected"] for link in shown["links"])
 
         wait_for(connected, what="the gateway's sessions")
 
