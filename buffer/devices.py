@@ -23,7 +23,7 @@ class DeviceRecord(Model):
     device_type: DeviceType
     transport: Transport
     activation_method: ActivationMethod
-    patient: str | None
+    patient: str | None = None
     session_id: IdempotencyKey
     paired_at: DateTime
     address: str | None = None

@@ -1,0 +1,107 @@
+"""`replay` on the command line: exit codes, frames, events, devices, damage."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from rig import PROGRAM
+
+from device_drivers.emulated import cgm_capture
+from schemas.envelope import ENVELOPE
+
+CAPTURE = cgm_capture.SHIPPED
+TANDEM = Path(__file__).parents[3] / "shared" / "captures" / "tandem_tslimx2_pump.btsnoop.log"
+DEVICE = f"{cgm_capture.ADDRESS}=NFLX_0A1B2C3D"
+
+
+def replay(*arguments):
+    command = [PROGRAM, "replay", *map(str, arguments)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
+    return done, [json.loads(line) for line in done.stdout.splitlines()] if "--json" in arguments else []
+
+
+def test_events_as_they_would_be_sent():
+    done, events = replay("--json", "--device", f"{DEVICE},diagnostic_sensor,7", CAPTURE)
+    assert done.returncode == 0
+    assert len(events) == cgm_capture.RECORDS
+    assert [event["idempotency_key"] for event in events[:2]] == ["NFLX_0A1B2C3D.cgm.7.0", "NFLX_0A1B2C3D.cgm.7.1"]
+    for event in events:
+        ENVELOPE.validate_json(json.dumps(event))
+    assert [event["data"]["reading_value"] for event in events] == [float(r.glucose) for r in cgm_capture.records()]
+
+
+def test_another_boot_has_other_keys():
+    keys = [{event["idempotency_key"] for event in replay("--json", "--device", f"{DEVICE},diagnostic_sensor,{boot}",
+             CAPTURE)[1]} for boot in (1, 2)]  # fmt: skip
+    assert not keys[0] & keys[1]
+
+
+def test_a_device_nobody_named_is_marked():
+    done, _ = replay(CAPTURE)
+    assert "(unpaired)" in done.stdout
+    assert "60 events, 0 refused" in done.stderr
+
+
+def test_frames():
+    done, frames = replay("--frames", "--json", CAPTURE)
+    assert done.returncode == 0
+    first = next(frame for frame in frames if frame["att"] == "notification")
+    assert list(first) == ["frame", "time", "device", "handle", "characteristic", "att", "value"]
+    assert (first["frame"], first["time"]) == (12, "2026-11-01T08:01:00.330000Z")
+    assert (first["device"], first["characteristic"]) == (cgm_capture.ADDRESS, "2aa7")
+
+
+def test_a_corrupt_record_is_refused_and_the_rest_decoded(tmp_path):
+    content = bytearray(CAPTURE.read_bytes())
+    content[-1] ^= 1
+    (tmp_path / "corrupt.btsnoop").write_bytes(content)
+    done, events = replay("--json", tmp_path / "corrupt.btsnoop")
+    assert (done.returncode, len(events)) == (0, cgm_capture.RECORDS - 1)
+    assert "1 refused" in done.stderr
+    assert "wrong CRC" in replay(tmp_path / "corrupt.btsnoop")[0].stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content[:-5], "truncated"),
+        (lambda content: b"\xff\xd8\xff\xe0" + content[4:], "not a capture"),
+        (lambda content: content[:20] + b"\x7f\xff\xff\xff" + content[24:], "record 1 is damaged"),
+    ],
+)
+def test_damage_exits_1_with_a_sentence(tmp_path, change, words):
+    path = tmp_path / "damaged.log"
+    path.write_bytes(change(CAPTURE.read_bytes()))
+    for options in ([], ["--frames"], ["--json"]):
+        done, _ = replay(*options, path)
+        assert done.returncode == 1
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_is_not_there():
+    done, _ = replay("/nonexistent")
+    assert (done.returncode, "cannot be read" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("argument", ["x", "A=NFLX_1", "A=NFLX_0A1B2C3D,toaster", "=NFLX_0A1B2C3D"])
+def test_a_wrong_device_argument(argument):
+    assert replay("--device", argument, CAPTURE)[0].returncode == 2
+
+
+def test_real_pump(tmp_path):
+    if not TANDEM.exists():
+        pytest.skip("the shared captures are not beside this checkout (../shared/captures)")
+    done, frames = replay("--frames", "--json", TANDEM)
+    notifications = [frame for frame in frames if frame["att"] == "notification"]
+    assert (done.returncode, len(notifications)) == (0, 306)
+    assert all(frame["handle"] and frame["characteristic"] for frame in notifications)
+    plain, _ = replay(TANDEM)
+    assert plain.returncode == 0
+    assert "no profile decodes any of them" in plain.stderr
+    cut = tmp_path / "cut.log"
+    cut.write_bytes(TANDEM.read_bytes()[:-7])
+    for options in ([], ["--frames", "--json"]):
+        done, _ = replay(*options, cut)
+        assert (done.returncode, "truncated" in done.stderr) == (1, True)
