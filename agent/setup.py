@@ -17,7 +17,6 @@ from device_drivers.links.mqtt import MqttLink, MqttOptions
 from device_drivers.profiles.mqtt_topics import BULK_KINDS, URGENT_KINDS
 from uploader.ingest_api import IngestApi
 
-
 # How long a starting daemon and a command wait for each other.
 PATIENCE_SECONDS = 5.0
 

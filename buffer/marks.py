@@ -47,8 +47,8 @@ class Mark:
 
 
 def first(sequence: int) -> Mark:
-    """A stream's first record: earlier ones may still come."""
-    return Mark(sequence, sequence)
+    """A stream's first record: earlier ones (from 0 on) may still come."""
+    return Mark(0, sequence, ((0, sequence - 1),) if sequence else ())
 
 
 def _bounded(floor: int, high: int, gaps: tuple[tuple[int, int], ...]) -> Mark:

@@ -21,8 +21,14 @@ HOMES = {
     "pydantic": ("schemas", "config", "device_drivers", "buffer", "uploader", "central", "agent"),
     "pydantic_core": ("device_drivers", "buffer", "central", "agent"),
     "pydantic_settings": ("config/load.py",),
-    "cryptography": ("schemas/pairing_label.py", "schemas/key_list.py", "buffer/keys.py", "buffer/sealing.py",
-                     "agent/labels.py", "agent/demo/scene.py"),
+    "cryptography": (
+        "schemas/pairing_label.py",
+        "schemas/key_list.py",
+        "buffer/keys.py",
+        "buffer/sealing.py",
+        "agent/labels.py",
+        "agent/demo/scene.py",
+    ),
     "aiosqlite": ("buffer",),
     "zstandard": ("buffer/sealing.py", "uploader/ingest_api.py", "central/bodies.py"),
     "httpx": ("uploader/ingest_api.py", "central", "agent/demo/scene.py"),
@@ -49,7 +55,7 @@ def imports_of(source: str) -> set[str]:
 
 def problems(place: str, source: str) -> list[str]:
     """What is wrong with the imports of one file, given by its path from the root."""
-    package = place.split("/")[0]
+    package = place.split("/", maxsplit=1)[0]
     found = []
     for name in imports_of(source) - {package} - set(sys.stdlib_module_names):
         if name in ALLOWED:

@@ -25,7 +25,9 @@ def units(tmp_path):
     """A copy whose ExecStart is a program of this environment."""
     program = Path(sys.executable).with_name("patch-gateway")
     for path in filter(Path.is_file, UNITS.iterdir()):
-        text = re.sub(r"(?m)^ExecStart=/opt/patch-gateway/venv/bin/patch-gateway", f"ExecStart={program}", path.read_text())
+        text = re.sub(
+            r"(?m)^ExecStart=/opt/patch-gateway/venv/bin/patch-gateway", f"ExecStart={program}", path.read_text()
+        )
         (tmp_path / path.name).write_text(text)
     (tmp_path / "mosquitto.service").write_text("[Service]\nExecStart=/bin/true\nExecReload=/bin/true\n")
     return tmp_path

@@ -38,7 +38,11 @@ def test_pair_status_unpair(gateway, daemon):
     assert shown["daemon"] == ("running" if daemon else "not running")
     assert shown["queue"]["dosage"] == 1, "the device_activation, once"
     (row,) = gateway.ask("patches")["patches"]
-    assert (row["device_id"], row["activation_method"], row["application"]) == (device_id, "manual_entry", "not recorded")
+    assert (row["device_id"], row["activation_method"], row["application"]) == (
+        device_id,
+        "manual_entry",
+        "not recorded",
+    )
     assert PATIENT not in json.dumps(shown) + gateway.command("status").stdout
     assert gateway.command("unpair", device_id).returncode == 0
     gone = gateway.command("unpair", device_id)
@@ -171,7 +175,13 @@ def test_the_control_socket(gateway):
     running(gateway)
     path = gateway.folder / "run" / "control.sock"
     assert path.stat().st_mode & 0o777 == 0o600
-    for line in (b"\n", b"nonsense\n", b'{"command":"explode"}\n', b'{"command":"unpair","arguments":[]}\n', b"x" * 70_000):
+    for line in (
+        b"\n",
+        b"nonsense\n",
+        b'{"command":"explode"}\n',
+        b'{"command":"unpair","arguments":[]}\n',
+        b"x" * 70_000,
+    ):
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(os.fspath(path))
             try:

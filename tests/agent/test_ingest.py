@@ -47,14 +47,19 @@ class Upstream:
 
 @pytest.fixture
 async def buffer(tmp_path):
-    opened = await EventBuffer.open(tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.01, limits=Limits(per_sender=2))
+    opened = await EventBuffer.open(
+        tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.01, limits=Limits(per_sender=2)
+    )
     await opened.submit(lambda draft: draft.put_device(RECORD), now=True)
     yield opened
     await opened.close()
 
 
 def batch(*payloads, kind="sensor", device=PATCH):
-    frames = [Frame(device, Channel("mqtt", kind), p if isinstance(p, bytes) else json.dumps(p).encode(), NOW) for p in payloads]
+    frames = [
+        Frame(device, Channel("mqtt", kind), p if isinstance(p, bytes) else json.dumps(p).encode(), NOW)
+        for p in payloads
+    ]
     return Batch(frames)
 
 
@@ -81,7 +86,9 @@ async def test_a_redelivered_message_is_stored_once(buffer):
 async def test_alerts_go_to_the_urgent_lane_at_once(tmp_path):
     slow = await EventBuffer.open(tmp_path / "slow.db", KEK, gateway_id="gw-test", tick=60)
     await slow.submit(lambda draft: draft.put_device(RECORD), now=True)
-    await Ingest(slow, "gw-test", Counters()).receive(batch(reading(PATCH, 1, alert_triggered=True), kind="alert"), "mqtt")
+    await Ingest(slow, "gw-test", Counters()).receive(
+        batch(reading(PATCH, 1, alert_triggered=True), kind="alert"), "mqtt"
+    )
     assert slow.lanes[Lane.URGENT] == 1
     await slow.close()
 

@@ -1,5 +1,6 @@
-"""kill -9 at random moments of a load, with a real Mosquitto: what its publisher saw acknowledged is central's, once."""
+"""kill -9 at random moments of a load, with a real Mosquitto: what was acknowledged is in central, once."""
 
+import asyncio
 import os
 import random
 import time
@@ -38,7 +39,7 @@ async def kills(folder, broker, central, number):
                 for _ in range(20):
                     sequence += 1
                     publisher.publish("sensor", reading(device_id, sequence), sequence)
-                time.sleep(0.01)
+                await asyncio.sleep(0.01)
             gateway.kill()
             gateway.start()
         wait_for(lambda: publisher.waiting == 0, 60, "the broker's acknowledgement")
@@ -47,7 +48,7 @@ async def kills(folder, broker, central, number):
         assert acknowledged == sequence
         deadline = time.monotonic() + 90
         while len(found := await keys_of(central, device_id)) < acknowledged and time.monotonic() < deadline:
-            time.sleep(0.2)
+            await asyncio.sleep(0.2)
     finally:
         publisher.close()
         gateway.stop()

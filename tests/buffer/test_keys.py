@@ -60,7 +60,9 @@ def test_a_wrapped_key_is_bound_to_its_context_and_its_kek():
 def test_blind_indexes_depend_on_key_and_purpose():
     kek = os.urandom(32)
     assert KeyRing(kek).blind("a", "x") == KeyRing(kek).blind("a", "x")
-    assert len({KeyRing(kek).blind("a", "x"), KeyRing(kek).blind("b", "x"), KeyRing(os.urandom(32)).blind("a", "x")}) == 3
+    assert (
+        len({KeyRing(kek).blind("a", "x"), KeyRing(kek).blind("b", "x"), KeyRing(os.urandom(32)).blind("a", "x")}) == 3
+    )
 
 
 @given(st.binary(max_size=3_000), st.integers(0, 3))

@@ -47,7 +47,9 @@ async def test_the_same_event_twice_is_one_row(central):
 async def test_another_payload_under_a_known_key_the_first_wins(central):
     before = central.stats()["counters"].get("payload_differs", 0)
     event = envelope("sensor_reading", idempotency_key="api.differs.1")
-    other = envelope("sensor_reading", PAYLOADS["sensor_reading"] | {"reading_value": 1}, idempotency_key="api.differs.1")
+    other = envelope(
+        "sensor_reading", PAYLOADS["sensor_reading"] | {"reading_value": 1}, idempotency_key="api.differs.1"
+    )
     _, results = batch(central, event, other)
     assert [r["status"] for r in results] == ["ingested", "deduped"]
     (row,) = await rows(central, "api.differs.1")

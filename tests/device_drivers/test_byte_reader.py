@@ -10,8 +10,14 @@ from device_drivers.byte_reader import NotANumber, crc16, medfloat32, sfloat
 @pytest.mark.parametrize(
     ("octets", "value"),
     [
-        ("F900", "249"), ("74E0", "1.16"), ("64B0", "0.001"), ("D2E4", "12.34"), ("0C10", "120"), ("02F0", "0.2"),
-        ("E5F3", "99.7"), ("0FF9", "-177.7"),
+        ("F900", "249"),
+        ("74E0", "1.16"),
+        ("64B0", "0.001"),
+        ("D2E4", "12.34"),
+        ("0C10", "120"),
+        ("02F0", "0.2"),
+        ("E5F3", "99.7"),
+        ("0FF9", "-177.7"),
     ],
 )
 def test_sfloat(octets, value):
@@ -21,8 +27,13 @@ def test_sfloat(octets, value):
 @pytest.mark.parametrize(
     ("octets", "value"),
     [
-        ("800C00FE", "32"), ("710E00FE", "36.97"), ("B00E00FE", "37.6"), ("C40900FE", "25"), ("E80D28FB", "26.25"),
-        ("C05C15FA", "1.4"), ("A02526F8", "0.025"),
+        ("800C00FE", "32"),
+        ("710E00FE", "36.97"),
+        ("B00E00FE", "37.6"),
+        ("C40900FE", "25"),
+        ("E80D28FB", "26.25"),
+        ("C05C15FA", "1.4"),
+        ("A02526F8", "0.025"),
     ],
 )
 def test_float(octets, value):

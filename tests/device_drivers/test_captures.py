@@ -1,4 +1,4 @@
-"""Capture readers: our own capture, damage of every kind, any bytes, tshark as the independent oracle, real captures."""
+"""Capture readers: our own capture, every kind of damage, any bytes, tshark as the oracle, real captures."""
 
 import io
 import subprocess

@@ -76,7 +76,9 @@ def test_t3_the_crc_is_known_by_the_feature_else_by_the_size(crc):
     assert one("08000C100600596F", crc=crc).offset == 6
     wrong = cgm.measurement(octets("08000C100600586F"), crc_expected=crc, quirks=SPEC)
     assert isinstance(wrong, Refused)
-    assert isinstance(cgm.measurement(octets("0800780 01E001234".replace(" ", "")), crc_expected=crc, quirks=SPEC), Refused)
+    assert isinstance(
+        cgm.measurement(octets("0800780 01E001234".replace(" ", "")), crc_expected=crc, quirks=SPEC), Refused
+    )
 
 
 def test_t3_a_record_without_the_crc_its_feature_demands():

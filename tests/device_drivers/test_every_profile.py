@@ -12,6 +12,7 @@ from schemas.payloads import PAYLOADS
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 PATCH = "NFLX_0A1B2C3D"
+SPECIFIED = Quirks()
 CHANNELS = sorted((name, channel) for name, profile in all_profiles().items() for channel in profile.CHANNELS)
 
 json_values = st.recursive(
@@ -24,7 +25,7 @@ field_names = st.sampled_from(
 )
 
 
-def check(profile_name, channel, payloads, quirks=Quirks(), boot=None):
+def check(profile_name, channel, payloads, quirks=SPECIFIED, boot=None):
     decoder = all_profiles()[profile_name].decoder(DeviceContext(PATCH, quirks=quirks, boot=boot))
     for payload in payloads:
         try:

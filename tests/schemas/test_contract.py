@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from rig import missing
 
 from schemas import responses, shared
 from schemas.envelope import IngestEnvelope
@@ -42,8 +41,11 @@ def sections(document: str) -> dict[str, list[str]]:
 def models():
     named = {model.__name__: model for model in PAYLOADS.values()}
     for module in (shared, responses):
-        named |= {name: getattr(module, name) for name in ("Money", "Geo", "Device", "IngestResponse", "Event",
-                  "EventsResponse", "ErrorResponse") if hasattr(module, name)}
+        named |= {
+            name: getattr(module, name)
+            for name in ("Money", "Geo", "Device", "IngestResponse", "Event", "EventsResponse", "ErrorResponse")
+            if hasattr(module, name)
+        }
     return named | {"IngestEnvelope": IngestEnvelope}
 
 
@@ -117,8 +119,14 @@ def check_scalar(kind: str, prop: dict, where: str) -> None:
     name = re.match(r"\w+", kind)[0]
     bound = re.search(r"([\d.]+)\.\.(\d+)", kind)
     expected = {
-        "string": "string", "number": "number", "int": "integer", "bool": "boolean", "datetime": "string",
-        "duration": "string", "uri": "string", "date": "string",
+        "string": "string",
+        "number": "number",
+        "int": "integer",
+        "bool": "boolean",
+        "datetime": "string",
+        "duration": "string",
+        "uri": "string",
+        "date": "string",
     }
     if name in ("Money", "Geo", "Device"):
         assert prop["title"] == name, where
@@ -177,6 +185,12 @@ def test_fields(document, name):
         seen.add(field)
         assert field in properties, f"{name}.{field}"
         assert (field in required) is not optional, f"{name}.{field} required?"
-        check(re.sub(r"\((optional unless|e\.g\.|event-specific|one of event|negative|percentage|anonymized).*", "", kind),
-              properties[field], definitions, f"{name}.{field}")
+        check(
+            re.sub(
+                r"\((optional unless|e\.g\.|event-specific|one of event|negative|percentage|anonymized).*", "", kind
+            ),
+            properties[field],
+            definitions,
+            f"{name}.{field}",
+        )
     assert seen == set(properties), name

@@ -145,8 +145,14 @@ def test_json_schema():
 
 
 def test_responses():
-    IngestResponse.model_validate_json('{"event_id":"1","status":"deduped","deduped":true,"received_at":"2026-01-01T00:00:00Z"}')
+    IngestResponse.model_validate_json(
+        '{"event_id":"1","status":"deduped","deduped":true,"received_at":"2026-01-01T00:00:00Z"}'
+    )
     EventsResponse.model_validate_json('{"items":[],"total":0,"has_more":false}')
-    ErrorResponse.model_validate_json('{"type":"urn:x:y","title":"t","status":422,"errors":[{"field":"a","message":"b"}]}')
+    ErrorResponse.model_validate_json(
+        '{"type":"urn:x:y","title":"t","status":422,"errors":[{"field":"a","message":"b"}]}'
+    )
     with pytest.raises(ValidationError):
-        IngestResponse.model_validate_json('{"event_id":"1","status":"lost","deduped":true,"received_at":"2026-01-01T00:00:00Z"}')
+        IngestResponse.model_validate_json(
+            '{"event_id":"1","status":"lost","deduped":true,"received_at":"2026-01-01T00:00:00Z"}'
+        )

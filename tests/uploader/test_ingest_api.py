@@ -13,7 +13,10 @@ from uploader.ingest_api import IngestApi
 
 
 def events(*keys, **changes):
-    return [to_wire(ENVELOPE.validate_json(json.dumps(envelope("sensor_reading", idempotency_key=k, **changes)))) for k in keys]
+    return [
+        to_wire(ENVELOPE.validate_json(json.dumps(envelope("sensor_reading", idempotency_key=k, **changes))))
+        for k in keys
+    ]
 
 
 async def against(answer, sent, *, deadline=5.0):
