@@ -74,7 +74,7 @@ def _add_pairing(commands: Any) -> None:
     pair = commands.add_parser(
         "pair", help="pair a patch by its label, or by hand; again with site and time to record them"
     )
-    pair.add_argument("label", nargs="?", help="text of the pairing label (NFLX1:...)")
+    pair.add_argument("label", nargs="?", help="text of the pairing label (NFLX1:...); - reads it from stdin")
     pair.add_argument("--device-id", metavar="ID")
     pair.add_argument("--batch", metavar="BATCH")
     pair.add_argument("--type", choices=tuple(DEVICE_TYPES))
@@ -149,7 +149,7 @@ def _pair(arguments: argparse.Namespace) -> int:
     from agent.show import show_paired  # noqa: PLC0415
 
     asked = {
-        "label": arguments.label,
+        "label": sys.stdin.readline().strip() if arguments.label == "-" else arguments.label,
         "device_id": arguments.device_id,
         "batch_number": arguments.batch,
         "device_type": arguments.type,

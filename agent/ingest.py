@@ -51,7 +51,17 @@ class Ingest:
             return [refused(frame, "internal error while decoding: please report it", frame.payload)]
 
     def _decision(self, prepared: Sequence[Prepared]) -> Callable[[Draft], list[Fate]]:
-        return lambda draft: [self._decide(draft, item) for item in prepared]
+        return lambda draft: [self._decide_safely(draft, item) for item in prepared]
+
+    def _decide_safely(self, draft: Draft, item: Prepared) -> Fate:
+        """A bug in one decision must not keep the whole batch from being acknowledged, now and at every redelivery."""
+        before = draft.point()
+        try:
+            return self._decide(draft, item)
+        except Exception:
+            log.exception("deciding failed, set aside")
+            draft.back_to(before)
+            return self._decide(draft, _set_aside(item, "internal error: please report it"))
 
     def _decide(self, draft: Draft, item: Prepared) -> Fate:
         if isinstance(item, Quarantined):
@@ -94,7 +104,9 @@ def _late(item: NewEvent | NewAdhesion | NewFacts) -> Quarantined:
     return _set_aside(item, "unknown_device: it was unpaired or paired anew while this was on its way")
 
 
-def _set_aside(item: NewEvent | NewAdhesion | NewFacts, reason: str) -> Quarantined:
+def _set_aside(item: Prepared, reason: str) -> Quarantined:
+    if isinstance(item, Quarantined):
+        return item
     if isinstance(item, NewEvent):
         body = item.ready.event.body
     elif isinstance(item, NewAdhesion):

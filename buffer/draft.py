@@ -23,6 +23,8 @@ Decide = Callable[["Draft"], T]
 
 MAX_WAITING = 100
 _BOOTS_KEPT = 8
+# Senders whose losses are counted one by one; the rest are counted together.
+_MAX_OVERFLOWING = 1_000
 
 _INSERT_EVENT = "INSERT INTO event(lane, dek_id, sealed) VALUES (?, ?, ?)"
 _DELETE_EVENT = "DELETE FROM event WHERE id = ?"
@@ -186,7 +188,11 @@ class Draft:
         sealed = dek.seal(item.to_json())
         octets = self._limits.octets_of(sealed)
         if not self._limits.allow(state.senders.get(sender, 0), state.numbers.get("quarantine_octets", 0) + octets):
-            about = dek.seal(to_json({"sender": item.sender}))
+            name = item.sender
+            if sender not in state.overflow and len(state.overflow) >= _MAX_OVERFLOWING:
+                name = "(many senders)"
+                sender = self._keys.blind("sender", name)
+            about = dek.seal(to_json({"sender": name}))
             stamp = self.now.isoformat()
             self._ops.append(Op(_OVERFLOW, (sender, stamp, stamp, dek.id, about)))
             self._count(state.overflow, sender, 1)

@@ -25,11 +25,16 @@ class Quarantined(Model):
         return f"{self.sender}|{self.reason}|{self.channel}|{self.length}|{self.payload}"
 
 
+def printable(text: str) -> str:
+    """Text from outside as it may stand on a terminal."""
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
 def entry(sender: str, reason: str, channel: str, received_at: DateTime, payload: bytes) -> Quarantined:
     """An entry for these octets, cut to what is kept; sender and reason are bounded too."""
     return Quarantined(
-        sender=sender.replace("\0", "?")[:255],
-        reason=reason.replace("\0", "?")[:1_000],
+        sender=printable(sender)[:255],
+        reason=printable(reason)[:1_000],
         channel=channel[:255],
         received_at=received_at,
         payload=b64encode(payload[:KEPT_PAYLOAD]).decode(),

@@ -5,6 +5,7 @@ A connection is used once, so a packet identifier of one can never be acknowledg
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +18,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 if TYPE_CHECKING:
     from device_drivers.links.mqtt import MqttOptions
+
+log = logging.getLogger(__name__)
 
 Protocol = Literal["5", "3.1.1"]
 RECEIVE_MAXIMUM = 4_000
@@ -157,6 +160,13 @@ class MqttConnection:
             self._loop.remove_writer(sock)
 
     def _read(self) -> None:
+        try:
+            self._read_packets()
+        except Exception as error:  # paho raises what its parser raises on packets of no known form
+            log.exception("mqtt: a packet could not be read")
+            self._fail(ConnectionLost(f"{self._where} sent a packet that cannot be read ({type(error).__name__})"))
+
+    def _read_packets(self) -> None:
         """Read until nothing more is there: `loop_read` takes one packet, and TLS may hold several already."""
         while self._socket is not None and self._reading:
             before = len(self._messages)

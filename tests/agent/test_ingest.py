@@ -116,6 +116,24 @@ async def test_a_decoders_bug_keeps_the_octets(buffer, monkeypatch):
     assert "internal error" in item.reason
 
 
+async def test_a_bug_while_deciding_sets_that_record_aside_and_acknowledges_the_rest(buffer, monkeypatch):
+    from buffer.draft import Draft
+
+    real = Draft.is_new
+
+    def broken(self, device_id, stream, boot, sequence):
+        found = real(self, device_id, stream, boot, sequence)
+        if sequence == 2:
+            raise RuntimeError("bug")
+        return found
+
+    monkeypatch.setattr(Draft, "is_new", broken)
+    fates = await Ingest(buffer, "gw-test", Counters()).receive(batch(*(reading(PATCH, n) for n in (1, 2, 3))), "mqtt")
+    assert [name for name, *_ in fates] == ["durable", "quarantined", "durable"]
+    ((_, _, item),) = await buffer.quarantine_entries()
+    assert "internal error" in item.reason
+
+
 async def test_a_full_quarantine_is_named_by_a_gap_marker_that_is_uploaded(buffer):
     ingest = Ingest(buffer, "gw-test", Counters())
     for number in range(5):
