@@ -13,7 +13,8 @@ from buffer.quarantine import Limits
 from buffer.store import EventBuffer
 from config.load import SettingsError
 from config.settings import Settings
-from device_drivers.links.mqtt import MqttLink, MqttOptions
+from device_drivers.links.mqtt import MqttLink
+from device_drivers.links.mqtt_connection import MqttOptions
 from device_drivers.profiles.mqtt_topics import BULK_KINDS, URGENT_KINDS
 from uploader.ingest_api import IngestApi
 

@@ -3,42 +3,30 @@
 import asyncio
 import logging
 import random
-import ssl
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from paho.mqtt.client import MQTTMessage
 
 from device_drivers.base import Frame, Refused
 from device_drivers.links.base import Batch, LinkState
-from device_drivers.links.mqtt_connection import ConnectionLost, MqttConnection, Protocol, UnsupportedProtocol
+from device_drivers.links.mqtt_connection import (
+    RECEIVE_MAXIMUM,
+    ConnectionLost,
+    MqttConnection,
+    MqttOptions,
+    Protocol,
+    UnsupportedProtocol,
+)
 from device_drivers.profiles.mqtt_topics import ROOT, parse_topic
 
 log = logging.getLogger(__name__)
 
 # A contract payload is under 2 KiB; a larger message is quarantined by its head.
 MAX_PAYLOAD = 65_536
-RECEIVE_MAXIMUM = 4_000
 # Unacknowledged octets held at most: beyond it the socket is not read, and the broker keeps the rest.
 _MAX_HELD = 32 << 20
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class MqttOptions:
-    """How to reach the broker. `protocol` None means MQTT 5 and, where the broker lacks it, 3.1.1."""
-
-    host: str
-    port: int
-    client_id: str
-    username: str | None = None
-    password: str | None = None
-    tls: ssl.SSLContext | None = None
-    protocol: Protocol | None = None
-    keepalive: int = 15
-    session_expiry: int = 30 * 86_400
-    window: int = 20
 
 
 class MqttBatch(Batch):

@@ -7,17 +7,16 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
-
-if TYPE_CHECKING:
-    from device_drivers.links.mqtt import MqttOptions
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +27,22 @@ _MAXIMUM_PACKET = 4 << 20
 _OPEN_SECONDS = 20.0
 _UNSUPPORTED_PROTOCOL = 0x84
 _FAILURE = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class MqttOptions:
+    """How to reach the broker. `protocol` None means MQTT 5 and, where the broker lacks it, 3.1.1."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str | None = None
+    password: str | None = None
+    tls: ssl.SSLContext | None = None
+    protocol: Protocol | None = None
+    keepalive: int = 15
+    session_expiry: int = 30 * 86_400
+    window: int = 20
 
 
 class ConnectionLost(Exception):
@@ -43,7 +58,7 @@ class MqttConnection:
 
     def __init__(
         self,
-        options: "MqttOptions",
+        options: MqttOptions,
         protocol: Protocol,
         topics: Sequence[str],
         on_messages: Callable[["MqttConnection", list[MQTTMessage]], None],
