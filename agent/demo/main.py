@@ -58,6 +58,9 @@ async def _demo(once: int | None, outage: float, keep: Path | None) -> Result | 
         if keep:
             _say(_how_to_open(scene))
         return result_of(scene, stats) if stats else None
+    except DemoError:
+        scene.keep()  # the message names a log in its folder
+        raise
     finally:
         await scene.stop()
 

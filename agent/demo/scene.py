@@ -63,9 +63,13 @@ class Scene:
         self._stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
+    def keep(self) -> None:
+        """Leave the folder."""
+        self._kept = True
+
     async def start(self) -> str | None:
         """Start all of it. Returns why ClickHouse does not run, if it does not; DemoError when nothing can."""
-        if self._kept and self.folder.exists() and any(self.folder.iterdir()):
+        if self.folder.exists() and any(self.folder.iterdir()):
             raise DemoError(
                 f"{self.folder} is not empty: --keep wants a new folder, so that the counts are this run's."
             )
