@@ -83,7 +83,7 @@ def start_clickhouse(folder: Path) -> ClickHouseServer:
 
 
 def _runtime_folder() -> Path:
-    """A runtime folder of this user's own: the package's fallback is one lock file in /tmp that all users would share."""
+    """A runtime folder of this user's own: the package's fallback is a lock file in /tmp for all users."""
     folder = Path(tempfile.gettempdir()) / f"patch-central-{os.geteuid()}"
     (folder / "python_PostgresServer").mkdir(mode=0o711, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.geteuid():
