@@ -85,9 +85,11 @@ def start_clickhouse(folder: Path) -> ClickHouseServer:
 def _runtime_folder() -> Path:
     """A runtime folder of this user's own: the package's fallback is a lock file in /tmp for all users."""
     folder = Path(tempfile.gettempdir()) / f"patch-central-{os.geteuid()}"
-    (folder / "python_PostgresServer").mkdir(mode=0o711, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.geteuid():
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.geteuid():
         raise EmbeddedError(f"{folder} belongs to somebody else: remove it, or set TMPDIR to a folder of your own")
+    folder.chmod(0o700)  # what the package asks of a runtime folder
+    (folder / "python_PostgresServer").mkdir(exist_ok=True)
     return folder
 
 
