@@ -1,4 +1,4 @@
-"""What the buffer knows in memory, and a journal that takes changes back when their transaction does not commit."""
+"""What the buffer knows in memory, and a journal that takes back what a failing decision changed."""
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field

@@ -111,7 +111,6 @@ class Writer:
 
     async def _commit(self, group: list[tuple[Decide[Any], asyncio.Future[Any]]]) -> None:
         draft = Draft(self._state, self._keys, self._limits, self._clock())
-        start = draft.point()
         results: list[tuple[asyncio.Future[Any], Any]] = []
         for decide, future in group:
             before = draft.point()
@@ -127,7 +126,6 @@ class Writer:
                 async with self.between_commits:
                     await self._durable(statements)
             except MediumError as error:
-                draft.back_to(start)
                 for future, _ in results:
                     if not future.done():
                         future.set_exception(error)
