@@ -64,10 +64,11 @@ class MqttLink:
         backoff = _BACKOFF_FIRST
         while True:
             connection = MqttConnection(self._options, self._protocol, self._topics, self._on_messages)
+            # Before it is open: a resumed session delivers, and wants acknowledgements, before it answers SUBSCRIBE.
+            self._connection = connection
             try:
                 await connection.open()
                 backoff = _BACKOFF_FIRST
-                self._connection = connection
                 self._connected(connection)
                 await connection.closed()
             except UnsupportedProtocol:

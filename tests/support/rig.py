@@ -95,7 +95,10 @@ class GatewayProcess:
             shown = self.ask("status")
             return shown is not None and bool(shown.get("links")) and all(link["connected"] for link in shown["links"])
 
-        wait_for(connected, what="the gateway's sessions")
+        try:
+            wait_for(connected, what="the gateway's sessions")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; status: {self.command('status').stdout}; log: {self.log[-3_000:]}") from None
 
     def ask(self, *command: str) -> dict | None:
         done = self.command(*command, "--json")
