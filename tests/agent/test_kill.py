@@ -10,7 +10,7 @@ import pytest
 from publisher import Publisher, reading
 from rig import make_gateway, random_device, wait_for
 
-SEED = int(os.environ.get("PATCH_GATEWAY_TEST_SEED", "1"))
+SEED = int(os.environ.get("TEST_SEED", "1"))
 
 
 async def keys_of(central, device_id):
@@ -54,7 +54,7 @@ async def kills(folder, broker, central, number):
         gateway.stop()
     assert len(found) == len(set(found)), "none counts twice"
     wanted = {f"{device_id}.sensor.1.{n}" for n in publisher.acknowledged}
-    assert set(found) == wanted, f"lost: {sorted(wanted - set(found))[:5]} (PATCH_GATEWAY_TEST_SEED={SEED})"
+    assert set(found) == wanted, f"lost: {sorted(wanted - set(found))[:5]} (TEST_SEED={SEED})"
     assert "exception" not in gateway.log
 
 
