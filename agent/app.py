@@ -82,7 +82,10 @@ class Gateway:
             tasks.append(asyncio.create_task(keep("sync", self.sync.run)))
         tasks.append(asyncio.create_task(keep("watchdog", self.supervisor.feed_watchdog)))
         stopping = asyncio.create_task(stop.wait())
-        log.info("gateway running id=%s patches=%d", self.settings.gateway.id, len(self.buffer.devices))
+        links = ", ".join(link.state.name for link in self.links) or "no link is enabled"
+        log.info("gateway running id=%s patches=%d: %s", self.settings.gateway.id, len(self.buffer.devices), links)
+        if isinstance(self._upstream, NoUpstream):
+            log.warning(self._upstream.reason)
         systemd.notify("READY=1")
         try:
             await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -116,3 +119,4 @@ async def run_gateway(settings: Settings, stop: asyncio.Event, links: Sequence[L
         await Gateway(buffer, settings, links).run(stop)
     finally:
         await buffer.close()
+    log.info("gateway stopped, everything accepted is on the disk")

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from typing import Any, get_args
 from config.load import SettingsError, load
 from config.settings import Settings
 from device_drivers.device_types import DEVICE_TYPES
+from schemas.event_types import EventType
 from schemas.patch_events import ApplicationSite
 
 
@@ -23,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"patch-gateway: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        sys.stderr.close()
+        # `... | head` has seen enough; what is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         return 130
@@ -75,14 +78,14 @@ def _add_pairing(commands: Any) -> None:
         "pair", help="pair a patch by its label, or by hand; again with site and time to record them"
     )
     pair.add_argument("label", nargs="?", help="text of the pairing label (NFLX1:...); - reads it from stdin")
-    pair.add_argument("--device-id", metavar="ID")
-    pair.add_argument("--batch", metavar="BATCH")
-    pair.add_argument("--type", choices=tuple(DEVICE_TYPES))
+    pair.add_argument("--device-id", metavar="ID", help="by hand: NFLX_ and 8 capitals or digits")
+    pair.add_argument("--batch", metavar="BATCH", help="by hand: BATCH_YYYYMMDD_XXX")
+    pair.add_argument("--type", choices=tuple(DEVICE_TYPES), help="by hand")
     pair.add_argument("--address", metavar="ADDR", help="BLE address, where there is no label")
-    pair.add_argument("--transport", choices=("ble", "mqtt"), default="ble")
-    pair.add_argument("--patient", metavar="TOKEN", help="pseudonymous token pt_...")
-    pair.add_argument("--site", choices=get_args(ApplicationSite))
-    pair.add_argument("--applied-at", metavar="TIME", help="ISO 8601 with zone")
+    pair.add_argument("--transport", choices=("ble", "mqtt"), default="ble", help="default ble")
+    pair.add_argument("--patient", metavar="TOKEN", help="whose patch it is: pt_ and 16 to 52 of a-z, 2-7")
+    pair.add_argument("--site", choices=get_args(ApplicationSite), help="where it sits; with --applied-at")
+    pair.add_argument("--applied-at", metavar="TIME", help="since when, ISO 8601 with zone; with --site")
     pair.add_argument("--json", action="store_true")
     pair.set_defaults(run=_pair)
     patches = commands.add_parser("patches", help="the paired patches")
@@ -99,14 +102,14 @@ def _add_pairing(commands: Any) -> None:
     make.add_argument("--device-id", metavar="ID")
     make.add_argument("--batch", metavar="BATCH")
     make.add_argument("--type", choices=tuple(DEVICE_TYPES), default="diagnostic_sensor")
-    make.add_argument("--expiry", metavar="DATE")
+    make.add_argument("--expiry", metavar="DATE", help="such as 2027-01-31")
     make.add_argument("--json", action="store_true")
     make.set_defaults(run=_label_make)
 
 
 def _add_tools(commands: Any) -> None:
     replay = commands.add_parser("replay", help="decode captured BLE logs as the gateway would")
-    replay.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE")
+    replay.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE", help="btsnoop (H4) or our JSON Lines")
     replay.add_argument("--json", action="store_true", help="one object a line")
     replay.add_argument("--frames", action="store_true", help="every ATT value, undecoded")
     replay.add_argument(
@@ -114,7 +117,7 @@ def _add_tools(commands: Any) -> None:
     )
     replay.set_defaults(run=_replay)
     schema = commands.add_parser("schema", help="JSON Schema of the envelope, or of one event type's payload")
-    schema.add_argument("type", nargs="?", metavar="TYPE")
+    schema.add_argument("type", nargs="?", metavar="TYPE", help="an event type, such as sensor_reading")
     schema.set_defaults(run=_schema)
 
 
@@ -223,7 +226,7 @@ def _schema(arguments: argparse.Namespace) -> int:
 
     schema = json_schema(arguments.type)
     if schema is None:
-        print(f"patch-gateway: {arguments.type} is not one of the 45 event types.", file=sys.stderr)
+        print(f"patch-gateway: {arguments.type} is not an event type: {', '.join(EventType)}.", file=sys.stderr)
         return 2
     print(json.dumps(schema, indent=2))
     return 0

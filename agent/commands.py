@@ -70,6 +70,8 @@ class Commands:
             result["mqtt_note"] = (
                 "mqtt.broker_password_file and mqtt.broker_acl_file are not set: add the patch to your broker yourself."
             )
+        if transport == "mqtt" and not self._settings.mqtt.enabled:
+            result["mqtt_disabled"] = "mqtt.enabled is false: nothing of this patch arrives until it is set."
         return result
 
     async def _unpair(self, device_id: str) -> dict[str, Any] | Failed:

@@ -37,7 +37,7 @@ def make_label(
             device_type=device_type,
             device_id=TypeAdapter(DeviceId).validate_python(device_id or "NFLX_" + _random_suffix()),
             batch_number=TypeAdapter(BatchNumber).validate_python(batch or f"BATCH_{today:%Y%m%d}_TST"),
-            expiry=date.fromisoformat(expiry) if expiry else today + timedelta(days=365),
+            expiry=_date(expiry) if expiry else today + timedelta(days=365),
             address_type=1,
             address=bytes([0xC0 | secrets.randbits(6), *secrets.token_bytes(5)]),
             secret=secrets.token_bytes(16),
@@ -49,19 +49,26 @@ def make_label(
         print(f"patch-gateway: no such label can be made: {reason}", file=sys.stderr)
         return 2
     root_key = base64.b64encode(root.public_key().public_bytes_raw()).decode()
-    key_list = folder / "key-list.json"
+    key_list = folder.resolve() / "key-list.json"
     key_list.write_bytes(_key_list(maker, root))
     if as_json:
         shown = {"label": text, "device_id": label.device_id, "key_list": str(key_list), "root_key": root_key}
         print(json.dumps(shown | {"test_keys": True}))
         return 0
-    print(text)
+    print(text, flush=True)
     print(
         f"\nThis label is signed with TEST keys ({folder}), for {label.device_id}. A gateway accepts it with:\n\n"
         f'[pairing]\nkey_list = "{key_list}"\nroot_key = "{root_key}"',
         file=sys.stderr,
     )
     return 0
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("--expiry is a date such as 2027-01-31") from None
 
 
 def _key_list(maker: Ed25519PrivateKey, root: Ed25519PrivateKey) -> bytes:

@@ -182,6 +182,8 @@ def _new_record(request: PairRequest, claims: Claims, draft: Draft) -> DeviceRec
 
 def _conflict(known: DeviceRecord, request: PairRequest, claims: Claims) -> str | None:
     unpair_first = f"run `patch-gateway unpair {known.device_id}` first"
+    if known.patient is not None and request.patient is None:
+        return f"{known.device_id} is paired for a patient already: give --patient, to be sure it is the same."
     if known.patient != request.patient:
         return f"{known.device_id} is paired with another patient: {unpair_first}."
     if known.transport != request.transport:

@@ -109,6 +109,8 @@ class Replay:
 
     def _decoded(self, operation: AttOperation, device: Device, decoded: Decoded) -> Iterator[Replayed]:
         assert operation.channel is not None
+        if not decoded.observations and not decoded.refused:
+            self.counts["silent"] += 1
         for piece in decoded.refused:
             yield self._refused(operation, device, piece.reason)
         device_type = device.device_type or SERVICE_TYPES.get(operation.channel.service)

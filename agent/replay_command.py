@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from agent.replay import Replay, Replayed, UsageError, frame_line, parse_device
 
@@ -21,21 +21,28 @@ def replay_files(paths: Sequence[Path], devices: Sequence[str], *, frames: bool,
         replay = Replay(known)
         try:
             with path.open("rb") as stream:
-                if frames:
-                    for operation in replay.operations(stream):
-                        print(_compact(frame_line(operation)) if as_json else _frame_text(frame_line(operation)))
-                else:
-                    for found in replay.events(stream):
-                        _print_event(found, as_json=as_json)
+                _print_all(replay, stream, frames=frames, as_json=as_json)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             print(f"patch-gateway: {path} cannot be read: {error.strerror}", file=sys.stderr)
             code = 1
             continue
-        print(_summary(path, replay, frames=frames), file=sys.stderr)
         if replay.damage:
-            print(f"{path}: damaged: {replay.damage}", file=sys.stderr)
+            print(f"{path}: {replay.damage}", file=sys.stderr)
             code = 1
+        if replay.counts["operations"] or not replay.damage:
+            print(_summary(path, replay, frames=frames), file=sys.stderr)
     return code
+
+
+def _print_all(replay: Replay, stream: BinaryIO, *, frames: bool, as_json: bool) -> None:
+    if frames:
+        for operation in replay.operations(stream):
+            print(_compact(frame_line(operation)) if as_json else _frame_text(frame_line(operation)))
+        return
+    for found in replay.events(stream):
+        _print_event(found, as_json=as_json)
 
 
 def _print_event(found: Replayed, *, as_json: bool) -> None:
@@ -69,8 +76,10 @@ def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
         return f"{path}: {counts['operations']} ATT values"
     if counts["operations"] and not counts["frames"]:
         return f"{path}: {counts['operations']} ATT values, but no profile decodes any of them (--frames lists them)"
+    silent = f" ({counts['silent']} about the device itself)" if counts["silent"] else ""
     return (
-        f"{path}: {counts['frames']} frames of known profiles, {counts['events']} events, {counts['refused']} refused"
+        f"{path}: {counts['frames']} frames of known profiles{silent}: "
+        f"{counts['events']} events, {counts['refused']} refused"
     )
 
 

@@ -54,6 +54,5 @@ def show_paired(result: dict[str, Any]) -> str:
     if "mqtt_password" in result:
         lines.append(f"MQTT user     {result['mqtt_username']}")
         lines.append(f"MQTT password {result['mqtt_password']}   (shown once; only its hash is stored)")
-    if "mqtt_note" in result:
-        lines.append(result["mqtt_note"])
+    lines += [result[note] for note in ("mqtt_note", "mqtt_disabled") if note in result]
     return "\n".join(lines)

@@ -27,7 +27,9 @@ class Lock:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._descriptor)
-            raise InUseError(f"Another process has the buffer {database} open.") from None
+            raise InUseError(
+                f"Another process has the buffer {database} open: is the daemon already running?"
+            ) from None
 
     def release(self) -> None:
         os.close(self._descriptor)

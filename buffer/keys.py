@@ -64,7 +64,9 @@ def read_kek(key_file: Path, credentials: Path | None) -> bytes:
             mode = os.fstat(opened.fileno()).st_mode
             key = opened.read(KEY_LENGTH + 1)
     except FileNotFoundError:
-        raise SealError(f"There is no key at {source}: make one with `patch-gateway keys init`.") from None
+        raise SealError(
+            f"There is no key at {source}: `patch-gateway keys init` makes one (--config names other settings)."
+        ) from None
     except OSError as error:
         raise SealError(f"The key {source} cannot be read ({error.strerror}): check its owner and mode.") from None
     if source == key_file and stat.S_IMODE(mode) & 0o077:

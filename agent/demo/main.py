@@ -170,11 +170,17 @@ def _say(text: str) -> None:
 def _summary(result: Result) -> str:
     clickhouse = "not running here" if result.clickhouse is None else str(result.clickhouse)
     verdict = "All counts agree." if result.agrees else "THE COUNTS DIFFER."
-    return (
-        f"made {result.made}, durable {result.durable}, acknowledged {result.acknowledged}, "
-        f"PostgreSQL {result.postgresql}, ClickHouse {clickhouse}, duplicates {result.duplicates}, lost {result.lost} "
-        f"(and {result.own} events of the gateway itself). {verdict}"
-    )
+    rows = {
+        "made by the patches": result.made,
+        "durable in the buffer": result.durable,
+        "acknowledged by central": result.acknowledged,
+        "rows in PostgreSQL": result.postgresql,
+        "rows in ClickHouse": clickhouse,
+        "duplicates": result.duplicates,
+        "lost": result.lost,
+        "the gateway's own events": result.own,
+    }
+    return "\n".join([*(f"{name:26}{value}" for name, value in rows.items()), verdict])
 
 
 def _how_to_open(scene: Scene) -> str:

@@ -78,6 +78,6 @@ def _keys(scene: Scene) -> Panel:
     state = Text("upstream open", style="green") if scene.valve.is_open else Text("UPSTREAM CUT", style="bold red")
     sync = scene.gateway.sync_state()
     if sync.reachable is False:
-        state.append(f"  ({sync.reason})", style="default")
-    state.append("      [o] cut or restore the upstream   [q] or Ctrl-C: stop", style="default")
+        state.append(f"  ({sync.reason[:48]})", style="default")
+    state.append("   [o] cut or restore   [q] stop", style="default")
     return Panel(state)

@@ -98,7 +98,9 @@ class GatewayProcess:
         try:
             wait_for(connected, what="the gateway's sessions")
         except AssertionError as error:
-            raise AssertionError(f"{error}; status: {self.command('status').stdout}; log: {self.log[-3_000:]}") from None
+            raise AssertionError(
+                f"{error}; status: {self.command('status').stdout}; log: {self.log[-3_000:]}"
+            ) from None
 
     def ask(self, *command: str) -> dict | None:
         done = self.command(*command, "--json")

@@ -1,0 +1,181 @@
+"""The link against a real Mosquitto: both protocols, TLS, refusals in words, redelivery of the unacknowledged."""
+
+import asyncio
+import contextlib
+import ssl
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from publisher import Publisher, reading
+from rig import random_device
+
+from agent.demo.processes import free_port
+from agent.mosquitto_files import BrokerFiles, device_access
+from device_drivers.links.mqtt import MqttLink
+from device_drivers.links.mqtt_connection import MqttOptions
+
+
+@contextlib.asynccontextmanager
+async def running(broker, *, kinds=("sensor",), **options):
+    fields = {"username": "patch-gateway", "password": broker.gateway_password, "client_id": "gw-test-bulk", **options}
+    link = MqttLink(MqttOptions("127.0.0.1", fields.pop("port", broker.port), **fields), kinds)
+    task = asyncio.create_task(link.run())
+    try:
+        yield link
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition, seconds=15):
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def frames_of(link, number):
+    """Batches until `number` frames are there."""
+    batches, found = [], []
+    async with asyncio.timeout(15):
+        while len(found) < number:
+            batches.append(await link.receive())
+            found += batches[-1].frames
+    return batches, found
+
+
+@pytest.fixture
+def publisher(broker):
+    device_id = random_device()
+    password = BrokerFiles(broker.server.passwords, broker.server.access).add(device_id, device_access(device_id))
+    broker.reload()
+    made = Publisher(broker.port, device_id, password)
+    made.device_id = device_id
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1", None])
+async def test_what_was_not_acknowledged_comes_again(broker, publisher, protocol):
+    async with running(broker, protocol=protocol) as link:
+        await until(lambda: link.state.connected)
+        for sequence in (1, 2):
+            publisher.publish("sensor", reading(publisher.device_id, sequence))
+            batches, _ = await frames_of(link, 1)
+            if sequence == 1:
+                for batch in batches:
+                    link.acknowledge(batch)
+        assert link.unacknowledged == 1
+    async with running(broker, protocol=protocol) as link:
+        batches, found = await frames_of(link, 1)
+        assert [b'"sequence": 2' in frame.payload for frame in found] == [True]
+        for batch in batches:
+            link.acknowledge(batch)
+        await until(lambda: link.state.connected)
+        await asyncio.sleep(0.2)
+    async with running(broker, protocol=protocol) as link:
+        await until(lambda: link.state.connected)
+        await asyncio.sleep(0.3)
+        assert link.state.received == 0
+
+
+async def test_a_resumed_session_is_acknowledged_before_it_is_open(broker, publisher):
+    """More than a window waits: the answer to SUBSCRIBE comes behind messages that must be acknowledged first."""
+    async with running(broker) as link:
+        await until(lambda: link.state.connected)
+    for sequence in range(9_000):
+        publisher.publish("sensor", reading(publisher.device_id, sequence))
+    await until(lambda: publisher.waiting == 0, 60)
+    seen = set()
+    async with running(broker) as link:
+        async with asyncio.timeout(60):
+            while len(seen) < 9_000:
+                batch = await link.receive()
+                seen |= {frame.payload for frame in batch.frames}
+                link.acknowledge(batch)
+        await until(lambda: link.state.connected)
+        assert link.unacknowledged == 0
+
+
+async def test_an_acknowledgement_is_dropped_with_its_connection(broker, publisher):
+    async with running(broker) as link:
+        await until(lambda: link.state.connected)
+        publisher.publish("sensor", reading(publisher.device_id, 1))
+        (stale,), _ = await frames_of(link, 1)
+        broker.server.stop()
+        await until(lambda: not link.state.connected)
+        broker.server.start()
+        await until(lambda: link.state.connected)
+        again, _ = await frames_of(link, 1)
+        assert link.unacknowledged == 1
+        link.acknowledge(stale)
+        assert link.unacknowledged == 1
+        link.acknowledge(again[-1])
+        assert link.unacknowledged == 0
+        assert link.state.connects == 2
+
+
+async def test_refusals_are_said_in_words(broker):
+    async with running(broker, password="wrong") as link:
+        await until(lambda: "refuses us" in link.state.reason)
+    async with running(broker, port=free_port()) as link:
+        await until(lambda: "cannot reach the broker" in link.state.reason)
+
+
+def named(common_name):
+    return x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
+
+
+def certificates(folder):
+    """An authority and a server certificate for 127.0.0.1."""
+    now = datetime.now(UTC)
+    authority, server = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
+
+    def certificate(key, ca):
+        builder = x509.CertificateBuilder().subject_name(named("authority" if ca else "broker"))
+        builder = builder.issuer_name(named("authority")).public_key(key.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - timedelta(days=1))
+        builder = builder.not_valid_after(now + timedelta(days=1))
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        alternative = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        return builder.add_extension(alternative, critical=False).sign(authority, SHA256()).public_bytes(Encoding.PEM)
+
+    (folder / "ca.pem").write_bytes(certificate(authority, True))
+    (folder / "broker.pem").write_bytes(certificate(server, False))
+    pem = server.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "broker.key").write_bytes(pem)
+    return folder / "ca.pem"
+
+
+# paho leaves the socket of a failed handshake to the garbage collector, which warns
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_tls(broker, folder):
+    """Our authority is trusted, another is refused, and nothing speaks in clear to that listener."""
+    authority = certificates(broker.server.folder)
+    broker.server.stop()
+    port, real = free_port(), type(broker.server)._configuration
+
+    class Tls(type(broker.server)):
+        def _configuration(self):
+            files = "".join(f"{name} {self.folder}/{file}\n" for name, file in (
+                ("cafile", "ca.pem"), ("certfile", "broker.pem"), ("keyfile", "broker.key")))  # fmt: skip
+            return real(self) + f"listener {port} 127.0.0.1\n{files}"
+
+    server = Tls(broker.server.folder, broker.server.port)
+    server.start()
+    try:
+        async with running(broker, port=port, tls=ssl.create_default_context(cafile=authority)) as link:
+            await until(lambda: link.state.connected)
+        (folder / "other").mkdir()
+        other = certificates(folder / "other")
+        async with running(broker, port=port, tls=ssl.create_default_context(cafile=other)) as link:
+            await until(lambda: "CERTIFICATE_VERIFY_FAILED" in link.state.reason)
+        async with running(broker, port=port) as link:
+            await until(lambda: link.state.reason != "not started")
+            assert not link.state.connected
+    finally:
+        server.stop()
