@@ -64,8 +64,11 @@ class Commands:
         }
         files = self._broker_files()
         if transport == "mqtt" and files and not files.knows(done.device_id):
-            result["mqtt_username"] = done.device_id
-            result["mqtt_password"] = files.add(done.device_id, device_access(done.device_id))
+            try:
+                password = files.add(done.device_id, device_access(done.device_id))
+                result |= {"mqtt_username": done.device_id, "mqtt_password": password}
+            except OSError as error:
+                result["mqtt_note"] = f"The broker's files cannot be written ({error}): mend that and pair again."
         elif transport == "mqtt" and files is None:
             result["mqtt_note"] = (
                 "mqtt.broker_password_file and mqtt.broker_acl_file are not set: add the patch to your broker yourself."
@@ -78,8 +81,13 @@ class Commands:
         if not await self._buffer.submit(unpair(device_id), now=True):
             return Failed(f"{device_id} is not paired here. `patch-gateway patches` lists those that are.")
         files = self._broker_files()
-        if files and files.knows(device_id):
-            files.remove(device_id)
+        try:
+            if files and files.knows(device_id):
+                files.remove(device_id)
+        except OSError as error:
+            return Failed(
+                f"{device_id} is unpaired, but its broker access could not be removed ({error}): remove it there."
+            )
         return {"device_id": device_id}
 
     def _broker_files(self) -> BrokerFiles | None:

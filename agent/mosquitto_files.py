@@ -75,3 +75,8 @@ def _write(path: Path, content: str) -> None:
         opened.flush()
         os.fsync(opened.fileno())
     temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from central.auth import Keys
-from central.bodies import events_of, inflate, parse
+from central.bodies import MAX_BODY, events_of, inflate, parse
 from central.clickhouse import ClickHouse, ClickHouseError
 from central.forwarder import Forwarder
 from central.postgresql import PostgreSQL, Stored
@@ -115,14 +115,28 @@ class Api:
         now = datetime.now(UTC)
         checked = [validate(without_tenant(event, tenant), now) for event in events]
         rows = [row for row in checked if isinstance(row, Row)]
-        stored = iter(await self._store.ingest(tenant, rows) if rows else [])
+        stored = iter(await self._store_rows(tenant, rows))
         return [self._answer(next(stored)) if isinstance(found, Row) else self._rejected(found) for found in checked]
+
+    async def _store_rows(self, tenant: str, rows: list[Row]) -> list[Stored | ErrorResponse]:
+        """What PostgreSQL cannot hold is that row's problem: it must not be answered "later" for ever."""
+        if not rows:
+            return []
+        try:
+            return list(await self._store.ingest(tenant, rows))
+        except asyncpg.DataError:
+            if len(rows) == 1:
+                return [problem("validation", "the database cannot hold a value in it")]
+        middle = len(rows) // 2
+        return [*await self._store_rows(tenant, rows[:middle]), *await self._store_rows(tenant, rows[middle:])]
 
     def _rejected(self, found: ErrorResponse) -> ErrorResponse:
         self.counters["rejected"] += 1
         return found
 
-    def _answer(self, stored: Stored) -> IngestResponse | ErrorResponse:
+    def _answer(self, stored: Stored | ErrorResponse) -> IngestResponse | ErrorResponse:
+        if isinstance(stored, ErrorResponse):
+            return self._rejected(stored)
         if not stored.same_identity:
             self.counters["rejected"] += 1
             return problem("idempotency-key-reused", "its first event has another type or device")
@@ -142,7 +156,12 @@ class Api:
 
 
 async def _body(request: Request) -> bytes:
-    return inflate(await request.body(), request.headers.get("content-encoding", "").strip().lower())
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            break  # `inflate` says that it is too large
+    return inflate(body, request.headers.get("content-encoding", "").strip().lower())
 
 
 async def _http_problem(_request: Request, error: Exception) -> Response:

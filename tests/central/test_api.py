@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from datetime import UTC, datetime
 
 import asyncpg
 import httpx
@@ -9,6 +10,8 @@ import pytest
 import zstandard
 from samples import PATCH, PAYLOADS, envelope
 
+from central.app import Api
+from central.postgresql import Stored
 from schemas.responses import ErrorResponse, IngestResponse
 
 
@@ -148,6 +151,29 @@ def test_an_event_that_is_too_large(central):
     event = envelope("audit_trail", {"text": "a" * 70_000}, idempotency_key="api.large.1")
     _, (result,) = batch(central, event)
     assert result["problem"]["status"] == 413
+
+
+async def test_what_the_database_cannot_hold_is_that_events_problem():
+    """Not a 503, which a gateway answers by sending it again for ever. No known event does this: so a stub."""
+
+    class Store:
+        pool = None
+
+        async def ingest(self, _tenant, rows):
+            if any(row.producer == "bad" for row in rows):
+                raise asyncpg.DataError
+            return [Stored(1, datetime.now(UTC), deduped=False) for _ in rows]
+
+    events = [envelope("cart", idempotency_key=f"k.{n}", producer="bad" if n == 3 else "good") for n in range(6)]
+    results = await Api(Store(), None, None)._ingest("tenant", events)
+    assert [isinstance(result, ErrorResponse) for result in results] == [n == 3 for n in range(6)]
+
+
+@pytest.mark.parametrize("digits", [100, 4_000, 5_000])
+def test_long_numbers(central, digits):
+    raw = json.dumps(envelope("audit_trail", {"n": 0}, idempotency_key=f"api.digits.{digits}"))
+    answer = central.post("/v1/events", raw.replace('"n": 0', f'"n": {"9" * digits}').encode())
+    assert answer.status_code == (201 if digits < 5_000 else 400)
 
 
 def test_no_value_comes_back(central):
