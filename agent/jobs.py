@@ -1,11 +1,13 @@
 """The scheduled jobs (apscheduler), each coalesced, jittered and listed in `status`."""
 
 import logging
+import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.base import BaseTrigger
 
 from agent.gaps import quarantine_overflow
 from buffer.store import EventBuffer
@@ -21,6 +23,20 @@ class JobState:
     every_seconds: int
     last_run: datetime | None = None
     result: str = "not run yet"
+
+
+class FromNow(BaseTrigger):  # type: ignore[misc] # untyped library
+    """Every `seconds` (and up to a tenth more) from now on.
+
+    The library's own interval counts from the last run: when a clock without a battery steps from 1970 to today, it
+    lists every minute in between.
+    """
+
+    def __init__(self, seconds: int) -> None:
+        self._seconds = seconds
+
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:  # noqa: ARG002
+        return now + timedelta(seconds=self._seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter
 
 
 class Jobs:
@@ -53,9 +69,7 @@ class Jobs:
                 log.exception("job failed job=%s", name)
             state.last_run = datetime.now(UTC)
 
-        self._scheduler.add_job(
-            job, "interval", seconds=seconds, jitter=seconds // 10, coalesce=True, max_instances=1, id=name
-        )
+        self._scheduler.add_job(job, FromNow(seconds), coalesce=True, max_instances=1, id=name)
 
     async def _gap_markers(self) -> str:
         rows = await self._buffer.overflow_rows() if self._buffer.overflow else []

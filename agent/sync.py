@@ -133,8 +133,10 @@ class Sync:
             for item in verdicts.set_aside:
                 draft.quarantine(item)
 
+        relief = not verdicts.set_aside
+
         # A full batch means a queue that drains: its rows go at once. Else they ride along with the next group.
-        future = self._buffer.submit(decide, now=len(verdicts.delivered) >= self._batch_events)
+        future = self._buffer.submit(decide, now=len(verdicts.delivered) >= self._batch_events, relief=relief)
         future.add_done_callback(lambda _: self._buffer.release(lane, verdicts.delivered))
         if len(verdicts.delivered) >= self._batch_events or verdicts.set_aside:
             await future

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiosqlite
 
@@ -20,6 +20,15 @@ from buffer.state import State
 log = logging.getLogger(__name__)
 
 _FULL_RETRY_SECONDS = 1.0
+
+
+Statements = list[tuple[str, list[tuple[Any, ...]]]]
+
+
+class _Submission(NamedTuple):
+    decide: Decide[Any]
+    future: "asyncio.Future[Any]"
+    relief: bool
 
 
 class Writer:
@@ -39,7 +48,7 @@ class Writer:
     ) -> None:
         self._connection, self._path, self._state, self._keys = connection, path, state, keys
         self._limits, self._tick, self._cap, self._clock = limits, tick, cap, clock
-        self._pending: list[tuple[Decide[Any], asyncio.Future[Any]]] = []
+        self._pending: list[_Submission] = []
         self._arrived, self._flush = asyncio.Event(), asyncio.Event()
         self._due = 0.0
         self._closing = False
@@ -55,8 +64,11 @@ class Writer:
         """Submissions not yet durable."""
         return len(self._pending)
 
-    def submit(self, decide: Decide[T], *, now: bool) -> asyncio.Future[T]:
-        """Queue one decision; its future holds the result once the transaction it took part in is durable."""
+    def submit(self, decide: Decide[T], *, now: bool, relief: bool) -> asyncio.Future[T]:
+        """Queue one decision; its future holds the result once the transaction it took part in is durable.
+
+        `relief` only forgets rows: on a full disk it is committed ahead of what waits for room.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         if self.failure or self._closing:
@@ -65,7 +77,7 @@ class Writer:
         if not self._pending:
             self._due = loop.time() + self._tick
             self._arrived.set()
-        self._pending.append((decide, future))
+        self._pending.append(_Submission(decide, future, relief))
         if now or len(self._pending) >= self._cap:
             self._flush.set()
         return future
@@ -90,9 +102,9 @@ class Writer:
             raise
         finally:
             failure = self.failure or MediumError("the buffer is closed")
-            for _, future in self._pending:
-                if not future.done():
-                    future.set_exception(failure)
+            for submission in self._pending:
+                if not submission.future.done():
+                    submission.future.set_exception(failure)
             self._pending = []
 
     def close(self) -> None:
@@ -109,10 +121,10 @@ class Writer:
         except TimeoutError:
             pass
 
-    async def _commit(self, group: list[tuple[Decide[Any], asyncio.Future[Any]]]) -> None:
+    async def _commit(self, group: list[_Submission]) -> None:
         draft = Draft(self._state, self._keys, self._limits, self._clock())
         results: list[tuple[asyncio.Future[Any], Any]] = []
-        for decide, future in group:
+        for decide, future, _ in group:
             before = draft.point()
             try:
                 results.append((future, decide(draft)))
@@ -137,26 +149,50 @@ class Writer:
                 future.set_result(result)
         self.committed.set()
 
-    async def _durable(self, statements: list[tuple[str, list[tuple[Any, ...]]]]) -> None:
+    async def _durable(self, statements: Statements) -> None:
         """COMMIT returned and the file system still takes writes. A full disk is waited out: nobody is acknowledged."""
-        while True:
-            try:
-                await self._connection.execute("BEGIN IMMEDIATE")
-                for sql, rows in statements:
-                    await self._connection.executemany(sql, rows)
-                await self._connection.execute("COMMIT")
-            except sqlite3.Error as error:
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
-                    raise MediumError(f"writing {self._path} failed: {error}") from error
-                if self._connection.in_transaction:
-                    await self._connection.execute("ROLLBACK")
-                if not self.full:
-                    log.warning("buffer full: links are not acknowledged until there is room path=%s", self._path)
-                self.full = True
+        while not await self._try(statements):
+            if not self.full:
+                log.warning("buffer full: links are not acknowledged until there is room path=%s", self._path)
+            self.full = True
+            if self._closing:
+                raise MediumError("the buffer was closed while the disk was full; what was not stored is sent again")
+            if not await self._relieve():
                 await asyncio.sleep(_FULL_RETRY_SECONDS)
-                continue
-            # An emergency remount makes the file system read-only while COMMIT goes on succeeding.
-            if os.statvfs(self._path).f_flag & os.ST_RDONLY:
-                raise MediumError(f"the file system of {self._path} became read-only")
-            self.full = False
-            return
+        self.full = False
+
+    async def _relieve(self) -> bool:
+        """Commit what only forgets rows, ahead of the group that waits for the room it makes."""
+        relief = [submission for submission in self._pending if submission.relief]
+        self._pending = [submission for submission in self._pending if not submission.relief]
+        if not relief:
+            return False
+        draft = Draft(self._state, self._keys, self._limits, self._clock())
+        start = draft.point()
+        results = [(future, decide(draft)) for decide, future, _ in relief]
+        if not await self._try(draft.statements()):
+            draft.back_to(start)
+            self._pending = [*relief, *self._pending]
+            return False
+        for future, result in results:
+            if not future.done():
+                future.set_result(result)
+        return True
+
+    async def _try(self, statements: Statements) -> bool:
+        """One transaction: True when it is durable, False when there is no room for it."""
+        try:
+            await self._connection.execute("BEGIN IMMEDIATE")
+            for sql, rows in statements:
+                await self._connection.executemany(sql, rows)
+            await self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+                raise MediumError(f"writing {self._path} failed: {error}") from error
+            if self._connection.in_transaction:
+                await self._connection.execute("ROLLBACK")
+            return False
+        # An emergency remount makes the file system read-only while COMMIT goes on succeeding.
+        if os.statvfs(self._path).f_flag & os.ST_RDONLY:
+            raise MediumError(f"the file system of {self._path} became read-only")
+        return True

@@ -124,7 +124,7 @@ class Api:
             return []
         try:
             return list(await self._store.ingest(tenant, rows))
-        except asyncpg.DataError:
+        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError):
             if len(rows) == 1:
                 return [problem("validation", "the database cannot hold a value in it")]
         middle = len(rows) // 2

@@ -119,6 +119,8 @@ def session_start(value: bytes, quirks: Quirks) -> tuple[int, datetime | None]:
         local = datetime(*fields).replace(tzinfo=UTC)  # noqa: DTZ001 - the zone is the next line's question
     except ValueError:
         raise LayoutError("Session Start Time is not a date that exists") from None
+    if not 2000 <= local.year < 2100:
+        raise LayoutError(f"Session Start Time lies in the year {local.year}")
     zone = body[7] - 256 if body[7] > 127 else body[7]
     if not -48 <= zone <= 56 or body[8] not in _DST:
         return int(f"{local:%Y%m%d%H%M%S}"), None

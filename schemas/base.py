@@ -5,7 +5,7 @@ number, `"5e1"` as a number and a bare epoch as a time.
 """
 
 import re
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
@@ -32,8 +32,10 @@ def _rfc3339(value: Any) -> Any:
         return value
     try:
         if isinstance(value, str) and _RFC3339.fullmatch(value):
-            return datetime.fromisoformat(value)
-    except ValueError:
+            moment = datetime.fromisoformat(value)
+            moment.astimezone(UTC)  # the first and last hours of the calendar do not exist in every zone
+            return moment
+    except (ValueError, OverflowError):
         pass
     raise ValueError("must be an ISO 8601 date and time with a zone, such as 2026-11-24T10:15:30Z")
 

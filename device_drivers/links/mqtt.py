@@ -103,7 +103,10 @@ class MqttLink:
         batch = MqttBatch(connection)
         now = self._clock()
         for message in messages:
-            batch.mids.append(message.mid)
+            if (
+                message.qos
+            ):  # there is no acknowledgement of a QoS 0 message, and the broker ends a session that sends one
+                batch.mids.append(message.mid)
             payload = bytes(message.payload)
             size = len(payload)
             batch.octets += min(size, MAX_PAYLOAD)
@@ -119,7 +122,7 @@ class MqttLink:
             else:
                 batch.frames.append(Frame(parsed[0], parsed[1], payload, now))
         self.state.received += len(messages)
-        self.unacknowledged += len(messages)
+        self.unacknowledged += len(batch.mids)
         self._held += batch.octets
         self._gate(connection)
         self._inbox.put_nowait(batch)

@@ -24,6 +24,8 @@ Protocol = Literal["5", "3.1.1"]
 RECEIVE_MAXIMUM = 4_000
 # The broker drops what is larger, instead of handing us again and again what we cannot hold (docs/mqtt.md).
 _MAXIMUM_PACKET = 4 << 20
+# Handed over at the latest when so much was read, so that the link can stop the reading.
+_OCTETS_AT_ONCE = 4 << 20
 _OPEN_SECONDS = 20.0
 _UNSUPPORTED_PROTOCOL = 0x84
 _FAILURE = 0x80
@@ -69,6 +71,7 @@ class MqttConnection:
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._messages: list[MQTTMessage] = []
+        self._octets = 0
         self._socket: Any = None
         self._reading = False
         self.session_present = False
@@ -189,15 +192,16 @@ class MqttConnection:
             pending = getattr(self._socket, "pending", None)
             if len(self._messages) == before and not (pending and pending()):
                 break
-            if len(self._messages) >= RECEIVE_MAXIMUM:
+            if len(self._messages) >= RECEIVE_MAXIMUM or self._octets >= _OCTETS_AT_ONCE:
                 self._loop.call_soon(self._read)
                 break
         if self._messages:
-            messages, self._messages = self._messages, []
+            messages, self._messages, self._octets = self._messages, [], 0
             self._on_messages(self, messages)
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         self._messages.append(message)
+        self._octets += len(message.payload)
 
     def _no_writer(self, _client: Client, _userdata: Any, sock: Any) -> None:
         self._loop.remove_writer(sock)

@@ -24,11 +24,15 @@ _WARNING_OUT_OF_RANGE = 0xC0  # the result is below or above what the device can
 
 
 class ContinuousGlucoseDecoder:
-    """Facts it keeps: `cgm_feature`, `cgm_boot` (Session Start Time as first read), `cgm_start` (UTC)."""
+    """Facts it keeps: `cgm_feature`, `cgm_boot` (Session Start Time as first read), `cgm_start` (UTC), `cgm_stopped`,
+    and `cgm_hour`, the last full hour of the session in minutes.
+    """
 
     def __init__(self, device: DeviceContext) -> None:
         self._device = device
         self._facts: dict[str, int | str] = dict(device.facts)
+        self._last_offset = int(self._facts.get("cgm_hour", 0))
+        self._candidate: dict[str, int | str] | None = None
 
     def receive(self, frame: Frame) -> Decoded:
         decoded = Decoded()
@@ -45,11 +49,24 @@ class ContinuousGlucoseDecoder:
         return decoded
 
     def _session_start(self, value: bytes, decoded: Decoded) -> None:
-        """Keep the first value of a session: a later write by another collector must not re-key its events."""
+        """Keep the first value of a session: a later write by another collector must not re-key its events.
+
+        Another value is taken only when the session stopped, or, later, when the time offset goes back.
+        """
         boot, start = cgm.session_start(value, self._device.quirks)
-        if "cgm_boot" in self._facts and not self._facts.get("cgm_stopped"):
+        if boot == self._facts.get("cgm_boot"):
             return
-        decoded.facts |= {"cgm_boot": boot, "cgm_start": start.isoformat() if start else "", "cgm_stopped": 0}
+        read: dict[str, int | str] = {
+            "cgm_boot": boot, "cgm_start": start.isoformat() if start else "", "cgm_stopped": 0, "cgm_hour": 0
+        }  # fmt: skip
+        if "cgm_boot" in self._facts and not self._facts.get("cgm_stopped"):
+            self._candidate = read
+            return
+        self._begin(read, decoded)
+
+    def _begin(self, session: dict[str, int | str], decoded: Decoded) -> None:
+        decoded.facts |= session
+        self._candidate, self._last_offset = None, 0
 
     def _measurements(self, frame: Frame, decoded: Decoded) -> None:
         records, rest = cgm.split_records(frame.payload)
@@ -67,6 +84,8 @@ class ContinuousGlucoseDecoder:
                 self._reading(found, frame.received_at, decoded)
 
     def _reading(self, found: cgm.Measurement, received_at: datetime, decoded: Decoded) -> None:
+        if found.offset < self._last_offset and self._candidate:
+            self._begin(self._candidate, decoded)
         known = self._facts | decoded.facts
         boot = self._device.boot if self._device.boot is not None else known.get("cgm_boot")
         if boot is None:
@@ -80,6 +99,9 @@ class ContinuousGlucoseDecoder:
             # No zone or no start: the first record of the session, just received, anchors the patch's clock.
             anchor = received_at.astimezone(UTC) - timedelta(minutes=found.offset)
             known["cgm_start"] = decoded.facts["cgm_start"] = anchor.isoformat()
+        self._last_offset = max(self._last_offset, found.offset)
+        if found.offset // 60 * 60 > int(known.get("cgm_hour", 0)):
+            decoded.facts["cgm_hour"] = found.offset // 60 * 60  # once an hour: it costs a row of the registry
         if (found.annunciation.status or 0) & _STATUS_SESSION_STOPPED:
             decoded.facts["cgm_stopped"] = 1
         moment = datetime.fromisoformat(str(known["cgm_start"])) + timedelta(minutes=found.offset)

@@ -229,6 +229,59 @@ async def test_a_full_disk_acknowledges_nothing_and_recovers(tmp_path, monkeypat
     await buffer.close()
 
 
+async def test_a_full_buffer_drains_and_takes_again_what_waited(tmp_path, monkeypatch):
+    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(tmp_path, quota_octets=1, tick=0.01)
+    big = [event._replace(body=os.urandom(1_500).hex().encode()) for event in EVENTS[:400]]
+    stored, waiting = 0, None
+    while waiting is None:
+        future = buffer.submit(append(big[stored : stored + 20]), now=True)
+        done, _ = await asyncio.wait([future], timeout=0.5)
+        if done:
+            stored += 20
+        else:
+            waiting = future
+    claim = await buffer.claim(Lane.SENSOR, 60, 1 << 20)
+    assert claim.events == big[:60]
+    forget = buffer.submit(lambda draft: draft.forget(claim.rows, Lane.SENSOR), now=True, relief=True)
+    await asyncio.wait_for(forget, 5)
+    buffer.release(Lane.SENSOR, claim.rows)
+    await asyncio.wait_for(waiting, 5)
+    assert not buffer.full
+    assert await drain(buffer, size=50) == big[60 : stored + 20]
+    await buffer.close()
+
+
+async def test_a_full_buffer_can_be_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(tmp_path, quota_octets=1)
+    big = [event._replace(body=os.urandom(6_000).hex().encode()) for event in EVENTS[:200]]
+    future = buffer.submit(append(big), now=True)
+    await asyncio.sleep(0.2)
+    await asyncio.wait_for(buffer.close(), 5)
+    with pytest.raises(MediumError, match="while the disk was full"):
+        await future
+    again = await open_buffer(tmp_path, quota_octets=1 << 30)
+    assert sum(again.lanes.values()) == 0
+    await again.close()
+
+
+async def test_an_urgent_row_is_found_by_its_index(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    plans = []
+    real = buffer._reader.execute_fetchall
+
+    async def explained(sql, parameters=()):
+        plans.append((await real("EXPLAIN QUERY PLAN " + sql, parameters))[0][3])
+        return await real(sql, parameters)
+
+    buffer._reader.execute_fetchall = explained
+    for lane in Lane:
+        await buffer.claim(lane, 10, 1 << 20)
+    assert ["event_few" in plan for plan in plans] == [True, True, False, True]
+    await buffer.close()
+
+
 async def test_an_io_error_ends_it(tmp_path):
     buffer = await open_buffer(tmp_path)
     await buffer.submit(append(EVENTS[:5]), now=True)

@@ -153,6 +153,15 @@ def test_an_event_that_is_too_large(central):
     assert result["problem"]["status"] == 413
 
 
+def test_a_device_id_too_long_for_an_index_is_that_events_problem(central):
+    import random
+
+    name = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=9_000))
+    good = envelope("cart", idempotency_key="api.index.1")
+    _, results = batch(central, good, envelope("audit_trail", {"device_id": name}, idempotency_key="api.index.2"))
+    assert [r["status"] for r in results] == ["ingested", "rejected"]
+
+
 async def test_what_the_database_cannot_hold_is_that_events_problem():
     """Not a 503, which a gateway answers by sending it again for ever. No known event does this: so a stub."""
 

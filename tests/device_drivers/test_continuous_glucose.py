@@ -95,6 +95,30 @@ def test_another_collector_cannot_rekey_a_running_session(decode):
     assert decode.receive(frame(SESSION_START, cgm.session_start(other))).facts["cgm_boot"] == 20261124080100
 
 
+def test_a_new_session_is_taken_when_the_offset_goes_back(decode):
+    """The stop was never seen: with the old boot the new session's records would look like old ones."""
+    decode.receive(frame(MEASUREMENT, record(offset=300)))
+    later = START + timedelta(days=2)
+    assert decode.receive(frame(SESSION_START, cgm.session_start(later))).facts == {}
+    assert decode.receive(frame(MEASUREMENT, record(offset=301))).observations[0].boot == 20261124080000
+    found = decode.receive(frame(MEASUREMENT, record(offset=2)))
+    assert (found.observations[0].boot, found.facts["cgm_boot"]) == (20261126080000, 20261126080000)
+    assert found.observations[0].occurred_at == "2026-11-26T08:02:00+00:00"
+
+
+def test_the_same_start_read_again_does_not_hide_the_stop(decode):
+    decode.receive(frame(MEASUREMENT, record(offset=6, status=0x01)))
+    assert decode.receive(frame(SESSION_START, cgm.session_start(START))).facts == {}
+    later = START + timedelta(days=2)
+    assert decode.receive(frame(SESSION_START, cgm.session_start(later))).facts["cgm_boot"] == 20261126080000
+
+
+def test_impossible_years():
+    for year in (1999, 2100, 9998):
+        with pytest.raises(DecodeError, match="year"):
+            decoder(DeviceContext(PATCH)).receive(frame(SESSION_START, cgm.session_start(START.replace(year=year))))
+
+
 def test_facts_survive_a_restart(decode):
     facts = {"cgm_feature": cgm.FEATURE_BITS, "cgm_boot": 20261124080000, "cgm_start": START.isoformat()}
     again = decoder(DeviceContext(PATCH, facts=facts))

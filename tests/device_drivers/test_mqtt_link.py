@@ -119,6 +119,18 @@ async def test_an_acknowledgement_is_dropped_with_its_connection(broker, publish
         assert link.state.connects == 2
 
 
+async def test_a_qos_0_message_is_taken_and_not_acknowledged(broker, publisher):
+    async with running(broker) as link:
+        await until(lambda: link.state.connected)
+        for _ in range(3):
+            publisher._client.publish(f"patches/v1/{publisher.device_id}/sensor", b"{}", qos=0).wait_for_publish(5)
+            batches, _ = await frames_of(link, 1)
+            for batch in batches:
+                link.acknowledge(batch)
+            await asyncio.sleep(0.1)
+        assert (link.state.connects, link.unacknowledged) == (1, 0)
+
+
 async def test_refusals_are_said_in_words(broker):
     async with running(broker, password="wrong") as link:
         await until(lambda: "refuses us" in link.state.reason)

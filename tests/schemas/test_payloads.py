@@ -59,6 +59,8 @@ BAD = [
     ("sensor_reading", ("data", "timestamp"), "1795000000", "data.timestamp"),
     ("sensor_reading", ("data", "timestamp"), 1795000000, "data.timestamp"),
     ("sensor_reading", ("data", "timestamp"), "2026-02-30T10:15:30Z", "data.timestamp"),
+    ("sensor_reading", ("data", "timestamp"), "0001-01-01T00:00:00+14:00", "data.timestamp"),
+    ("sensor_reading", ("occurred_at",), "9999-12-31T23:59:59-14:00", "occurred_at"),
     ("sensor_reading", ("data", "device_id"), "NFLX_0a1b2c3d", "data.device_id"),
     ("sensor_reading", ("data", "device_id"), "NFLX_0A1B2C3", "data.device_id"),
     ("sensor_reading", ("data", "device_id"), "NFLX_0A1B2C3D\n", "data.device_id"),
