@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _UNAUTHORISED_WAIT = 60.0
 _IDLE_WAIT = 5.0
+_NOTHING_CLAIMED_WAIT = 0.2
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class Sync:
         if claim.damaged:
             await self._set_damaged_aside(claim)
         if not claim.events:
-            return None
+            return _NOTHING_CLAIMED_WAIT
         try:
             outcomes = await self._upstream.send(claim.events)
         except BaseException:
@@ -133,10 +134,8 @@ class Sync:
             for item in verdicts.set_aside:
                 draft.quarantine(item)
 
-        relief = not verdicts.set_aside
-
         # A full batch means a queue that drains: its rows go at once. Else they ride along with the next group.
-        future = self._buffer.submit(decide, now=len(verdicts.delivered) >= self._batch_events, relief=relief)
+        future = self._buffer.submit(decide, now=len(verdicts.delivered) >= self._batch_events, relief=True)
         future.add_done_callback(lambda _: self._buffer.release(lane, verdicts.delivered))
         if len(verdicts.delivered) >= self._batch_events or verdicts.set_aside:
             await future
@@ -167,5 +166,5 @@ class Sync:
     async def _set_damaged_aside(self, claim: Claim) -> None:
         rows = [row for row, _ in claim.damaged]
         log.error("rows do not open under their key, set aside lane=%s rows=%d", claim.lane.name.lower(), len(rows))
-        await self._buffer.submit(unreadable_rows(claim, self._buffer.gateway_id), now=True)
+        await self._buffer.submit(unreadable_rows(claim, self._buffer.gateway_id), now=True, relief=True)
         self._buffer.release(claim.lane, rows)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import aiosqlite
 
 from buffer import database
 from buffer.draft import TABLES_WITH_DEK, Decide, T
-from buffer.errors import SealError
+from buffer.errors import MediumError, SealError
 from buffer.keys import KeyRing
 from buffer.lanes import Lane
 from buffer.loading import load, quota_pages, unwrap_dek
@@ -101,7 +102,7 @@ class EventBuffer:
     def submit(self, decide: Decide[T], *, now: bool = False, relief: bool = False) -> asyncio.Future[T]:
         """Decide inside the next transaction; the future resolves when it is durable.
 
-        `now`: before the tick. `relief`: it only forgets rows, so a full disk must not make it wait.
+        `now`: before the tick. `relief`: it deletes rows, so a full disk must not make it wait.
         """
         return self._writer.submit(decide, now=now, relief=relief)
 
@@ -123,13 +124,22 @@ class EventBuffer:
 
     async def claim(self, lane: Lane, max_events: int, max_octets: int) -> Claim:
         """The oldest rows of a lane that are not being sent already."""
-        claim, octets = Claim(lane), 0
+        claim = Claim(lane)
         flying = self._in_flight[lane]
         # The partial index serves a query only when its own condition stands in it.
         few = "" if lane is Lane.SENSOR else "AND lane <> 2"
         sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} AND id > ? ORDER BY id LIMIT ?"
-        rows = await self._reader.execute_fetchall(sql, (int(lane), max(flying, default=0), max_events))
-        for row, dek_id, sealed in rows:
+        try:
+            return await self._open_rows(claim, sql, (int(lane), max(flying, default=0), max_events), max_octets)
+        except sqlite3.Error as error:
+            raise MediumError(f"reading the buffer failed: {error}") from error
+        except BaseException:
+            flying.difference_update(row for row, _ in claim.damaged)
+            raise
+
+    async def _open_rows(self, claim: Claim, sql: str, parameters: tuple[int, ...], max_octets: int) -> Claim:
+        octets, flying, lane = 0, self._in_flight[claim.lane], claim.lane
+        for row, dek_id, sealed in await self._reader.execute_fetchall(sql, parameters):
             try:
                 event = unpack((await self._dek(dek_id)).open(sealed, lane))
             except SealError:

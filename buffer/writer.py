@@ -67,7 +67,7 @@ class Writer:
     def submit(self, decide: Decide[T], *, now: bool, relief: bool) -> asyncio.Future[T]:
         """Queue one decision; its future holds the result once the transaction it took part in is durable.
 
-        `relief` only forgets rows: on a full disk it is committed ahead of what waits for room.
+        `relief` makes room by deleting rows: on a full disk it is committed ahead of what waits for it.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -122,61 +122,51 @@ class Writer:
             pass
 
     async def _commit(self, group: list[_Submission]) -> None:
+        """Make a group durable. Without room for it, what deletes rows goes first, alone; the rest waits for room."""
+        if await self._attempt(group):
+            return
+        log.warning("buffer full: links are not acknowledged until there is room path=%s", self._path)
+        self.full = True
+        relief, rest = _split(group)
+        while relief or rest:
+            arrived, self._pending = _split(self._pending)
+            relief += arrived
+            freed = bool(relief) and await self._attempt(relief)
+            if freed:
+                relief = []
+            if rest and await self._attempt(rest):
+                rest = []
+            if (relief or rest) and not freed:
+                if self._closing:
+                    self._pending = [*relief, *rest, *self._pending]
+                    raise MediumError("the buffer was closed while the disk was full; what is not stored is sent again")
+                await asyncio.sleep(_FULL_RETRY_SECONDS)
+        self.full = False
+
+    async def _attempt(self, group: list[_Submission]) -> bool:
+        """Decide and commit: True when it is durable and its callers know; False, and nothing changed, without room."""
         draft = Draft(self._state, self._keys, self._limits, self._clock())
-        results: list[tuple[asyncio.Future[Any], Any]] = []
-        for decide, future, _ in group:
-            before = draft.point()
-            try:
-                results.append((future, decide(draft)))
-            except Exception as error:  # noqa: BLE001 - one caller's bug must not take the group with it
-                draft.back_to(before)
-                if not future.done():
-                    future.set_exception(error)
+        start = draft.point()
+        results = _decide(draft, group)
         statements = draft.statements()
         if statements:
             try:
                 async with self.between_commits:
-                    await self._durable(statements)
+                    durable = await self._try(statements)
             except MediumError as error:
                 for future, _ in results:
                     if not future.done():
                         future.set_exception(error)
                 raise
+            if not durable:
+                draft.back_to(start)
+                return False
         self.commits += 1
         self.last_commit = draft.now
         for future, result in results:
             if not future.done():
                 future.set_result(result)
         self.committed.set()
-
-    async def _durable(self, statements: Statements) -> None:
-        """COMMIT returned and the file system still takes writes. A full disk is waited out: nobody is acknowledged."""
-        while not await self._try(statements):
-            if not self.full:
-                log.warning("buffer full: links are not acknowledged until there is room path=%s", self._path)
-            self.full = True
-            if self._closing:
-                raise MediumError("the buffer was closed while the disk was full; what was not stored is sent again")
-            if not await self._relieve():
-                await asyncio.sleep(_FULL_RETRY_SECONDS)
-        self.full = False
-
-    async def _relieve(self) -> bool:
-        """Commit what only forgets rows, ahead of the group that waits for the room it makes."""
-        relief = [submission for submission in self._pending if submission.relief]
-        self._pending = [submission for submission in self._pending if not submission.relief]
-        if not relief:
-            return False
-        draft = Draft(self._state, self._keys, self._limits, self._clock())
-        start = draft.point()
-        results = [(future, decide(draft)) for decide, future, _ in relief]
-        if not await self._try(draft.statements()):
-            draft.back_to(start)
-            self._pending = [*relief, *self._pending]
-            return False
-        for future, result in results:
-            if not future.done():
-                future.set_result(result)
         return True
 
     async def _try(self, statements: Statements) -> bool:
@@ -192,7 +182,30 @@ class Writer:
             if self._connection.in_transaction:
                 await self._connection.execute("ROLLBACK")
             return False
+        try:
+            flags = os.statvfs(self._path).f_flag
+        except OSError as error:
+            raise MediumError(f"the file system of {self._path} does not answer: {error}") from error
         # An emergency remount makes the file system read-only while COMMIT goes on succeeding.
-        if os.statvfs(self._path).f_flag & os.ST_RDONLY:
+        if flags & os.ST_RDONLY:
             raise MediumError(f"the file system of {self._path} became read-only")
         return True
+
+
+def _decide(draft: Draft, group: list[_Submission]) -> list[tuple["asyncio.Future[Any]", Any]]:
+    """Each caller's future and result; one caller's bug is its own and does not take the group with it."""
+    results = []
+    for decide, future, _ in group:
+        before = draft.point()
+        try:
+            results.append((future, decide(draft)))
+        except Exception as error:  # noqa: BLE001
+            draft.back_to(before)
+            if not future.done():
+                future.set_exception(error)
+    return results
+
+
+def _split(group: list[_Submission]) -> tuple[list[_Submission], list[_Submission]]:
+    """(What makes room, the rest), each in its order."""
+    return [item for item in group if item.relief], [item for item in group if not item.relief]

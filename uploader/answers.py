@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, JsonValue, ValidationError
+from pydantic_core import to_json
 
 from schemas.base import Model
 from schemas.problems import sentence
-from schemas.responses import ErrorResponse
+from schemas.responses import FieldError
 from schemas.wire import WireEvent
 from uploader.backoff import retry_after
 from uploader.base import Accepted, Outcome, Refused, Retry
@@ -15,8 +16,7 @@ from uploader.base import Accepted, Outcome, Refused, Retry
 _PER_EVENT = (200, 201, 207)
 _UNAUTHORISED = (401, 403)
 TOO_LARGE = 413
-# The whole request is refused: halves are tried until the event at fault stands alone.
-SPLIT = (400, TOO_LARGE, 422)
+_REFUSED = (400, TOO_LARGE, 422)
 
 
 class _Result(Model):
@@ -27,13 +27,26 @@ class _Result(Model):
     index: int
     idempotency_key: str | None = None
     status: Literal["ingested", "queued", "deduped", "rejected"]
-    problem: ErrorResponse | None = None
+    problem: "_Problem | None" = None
+
+
+class _FieldError(FieldError):
+    model_config = ConfigDict(extra="ignore")
+
+
+class _Problem(Model):
+    """As much of an ErrorResponse as is read; RFC 9457 lets a server add members."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    title: str
+    errors: list[_FieldError] | None = None
 
 
 class _BatchAnswer(Model):
     model_config = ConfigDict(extra="ignore")
 
-    results: list[_Result]
+    results: list[JsonValue]
 
 
 def outcomes(events: Sequence[WireEvent], status: int, headers: Mapping[str, str], body: bytes) -> list[Outcome]:
@@ -45,7 +58,7 @@ def outcomes(events: Sequence[WireEvent], status: int, headers: Mapping[str, str
         if status == 403:
             reason = "this gateway's API key is not allowed to do this, or names another tenant (HTTP 403)"
         return [Retry(reason, unauthorised=True)] * len(events)
-    if status in SPLIT and len(events) == 1:
+    if status in _REFUSED and len(events) == 1:
         problem = _problem(body)
         # A proxy's own 400 says nothing about the event; a 413 says its size.
         if problem or status == TOO_LARGE:
@@ -59,7 +72,11 @@ def _per_event(events: Sequence[WireEvent], body: bytes) -> list[Outcome]:
     except ValidationError:
         return [Retry("the answer is not one of a central service")] * len(events)
     found: list[Outcome] = [Retry("the answer does not name this event") for _ in events]
-    for result in results:
+    for entry in results:
+        try:
+            result = _Result.model_validate_json(to_json(entry))
+        except ValidationError:
+            continue
         if not 0 <= result.index < len(events) or events[result.index].idempotency_key != result.idempotency_key:
             continue
         if result.status == "rejected":
@@ -69,16 +86,21 @@ def _per_event(events: Sequence[WireEvent], body: bytes) -> list[Outcome]:
     return found
 
 
-def _words(problem: ErrorResponse | None) -> str:
+def is_refused_whole(status: int, body: bytes) -> bool:
+    """Are halves worth trying, until the event at fault stands alone? Not where a proxy refuses, whatever is sent."""
+    return status == TOO_LARGE or (status in _REFUSED and _problem(body) is not None)
+
+
+def _words(problem: _Problem | None) -> str:
     if problem is None:
         return "rejected without a reason"
-    fields = f": {sentence(problem.errors)}" if problem.errors else ""
+    fields = f": {sentence([*problem.errors])}" if problem.errors else ""
     return f"{problem.title}{fields}"
 
 
 def _problem(body: bytes) -> str | None:
     """The service's own words; None where the body is not an ErrorResponse."""
     try:
-        return _words(ErrorResponse.model_validate_json(body))
+        return _words(_Problem.model_validate_json(body))
     except ValidationError:
         return None

@@ -10,7 +10,7 @@ import httpx
 import zstandard
 
 from schemas.wire import WireEvent
-from uploader.answers import SPLIT, outcomes
+from uploader.answers import is_refused_whole, outcomes
 from uploader.base import Outcome, Retry
 
 Compression = Literal["zstd", "gzip", "none"]
@@ -52,7 +52,7 @@ class IngestApi:
             return [Retry(f"no answer within {self._deadline:.0f} s")] * len(events)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return [Retry(f"{type(error).__name__}: {error}")] * len(events)
-        if response.status_code in SPLIT and len(events) > 1:
+        if len(events) > 1 and is_refused_whole(response.status_code, response.content):
             middle = len(events) // 2
             return await self.send(events[:middle]) + await self.send(events[middle:])
         return outcomes(events, response.status_code, response.headers, response.content)

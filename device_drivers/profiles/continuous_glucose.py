@@ -16,6 +16,8 @@ STREAM = "cgm"
 # Quality in percent to the contract's words (docs/profiles.md)
 _HIGH, _MEDIUM = 70, 40
 _STATUS_SESSION_STOPPED = 0x01
+_LEAST_SESSION = 60
+_CLOCK_TOLERANCE = timedelta(minutes=5)
 _STATUS_NO_TRUST = 0x04 | 0x08 | 0x20  # sensor type incorrect, sensor malfunction, general device fault
 _STATUS_ALERT = 0x10
 _CALIBRATION_NEEDED = 0x04 | 0x08 | 0x40  # recommended, required, in process
@@ -25,14 +27,12 @@ _WARNING_OUT_OF_RANGE = 0xC0  # the result is below or above what the device can
 
 class ContinuousGlucoseDecoder:
     """Facts it keeps: `cgm_feature`, `cgm_boot` (Session Start Time as first read), `cgm_start` (UTC), `cgm_stopped`,
-    and `cgm_hour`, the last full hour of the session in minutes.
+    and `cgm_last`, the highest time offset of the session in minutes.
     """
 
     def __init__(self, device: DeviceContext) -> None:
         self._device = device
         self._facts: dict[str, int | str] = dict(device.facts)
-        self._last_offset = int(self._facts.get("cgm_hour", 0))
-        self._candidate: dict[str, int | str] | None = None
 
     def receive(self, frame: Frame) -> Decoded:
         decoded = Decoded()
@@ -40,7 +40,7 @@ class ContinuousGlucoseDecoder:
             if frame.channel == FEATURE:
                 decoded.facts["cgm_feature"] = cgm.feature(frame.payload, self._device.quirks).bits
             elif frame.channel == SESSION_START:
-                self._session_start(frame.payload, decoded)
+                self._session_start(frame, decoded)
             else:
                 self._measurements(frame, decoded)
         except cgm.LayoutError as error:
@@ -48,25 +48,25 @@ class ContinuousGlucoseDecoder:
         self._facts.update(decoded.facts)
         return decoded
 
-    def _session_start(self, value: bytes, decoded: Decoded) -> None:
-        """Keep the first value of a session: a later write by another collector must not re-key its events.
+    def _session_start(self, frame: Frame, decoded: Decoded) -> None:
+        """Keep the first value of a session: a later write by another collector must not re-key its events."""
+        boot, start = cgm.session_start(frame.payload, self._device.quirks)
+        known = self._facts.get("cgm_boot")
+        if boot == known:
+            return
+        if known is None or self._facts.get("cgm_stopped") or self._is_next(boot, start, frame.received_at):
+            decoded.facts |= {"cgm_boot": boot, "cgm_start": start.isoformat() if start else ""}
+            decoded.facts |= {"cgm_stopped": 0, "cgm_last": 0}
 
-        Another value is taken only when the session stopped, or, later, when the time offset goes back.
+    def _is_next(self, boot: int, start: datetime | None, received_at: datetime) -> bool:
+        """Can this be the start of a next session, whose predecessor's stop nobody saw?
+
+        It begins after the last record of the one before (an hour at least: a collector's clock may be wrong), and not
+        in the future.
         """
-        boot, start = cgm.session_start(value, self._device.quirks)
-        if boot == self._facts.get("cgm_boot"):
-            return
-        read: dict[str, int | str] = {
-            "cgm_boot": boot, "cgm_start": start.isoformat() if start else "", "cgm_stopped": 0, "cgm_hour": 0
-        }  # fmt: skip
-        if "cgm_boot" in self._facts and not self._facts.get("cgm_stopped"):
-            self._candidate = read
-            return
-        self._begin(read, decoded)
-
-    def _begin(self, session: dict[str, int | str], decoded: Decoded) -> None:
-        decoded.facts |= session
-        self._candidate, self._last_offset = None, 0
+        elapsed = timedelta(minutes=max(int(self._facts.get("cgm_last", 0)), _LEAST_SESSION))
+        begins_later = _clock(boot) >= _clock(int(self._facts["cgm_boot"])) + elapsed
+        return begins_later and (start is None or start <= received_at + _CLOCK_TOLERANCE)
 
     def _measurements(self, frame: Frame, decoded: Decoded) -> None:
         records, rest = cgm.split_records(frame.payload)
@@ -84,8 +84,6 @@ class ContinuousGlucoseDecoder:
                 self._reading(found, frame.received_at, decoded)
 
     def _reading(self, found: cgm.Measurement, received_at: datetime, decoded: Decoded) -> None:
-        if found.offset < self._last_offset and self._candidate:
-            self._begin(self._candidate, decoded)
         known = self._facts | decoded.facts
         boot = self._device.boot if self._device.boot is not None else known.get("cgm_boot")
         if boot is None:
@@ -99,9 +97,8 @@ class ContinuousGlucoseDecoder:
             # No zone or no start: the first record of the session, just received, anchors the patch's clock.
             anchor = received_at.astimezone(UTC) - timedelta(minutes=found.offset)
             known["cgm_start"] = decoded.facts["cgm_start"] = anchor.isoformat()
-        self._last_offset = max(self._last_offset, found.offset)
-        if found.offset // 60 * 60 > int(known.get("cgm_hour", 0)):
-            decoded.facts["cgm_hour"] = found.offset // 60 * 60  # once an hour: it costs a row of the registry
+        if found.offset > int(known.get("cgm_last", 0)):
+            decoded.facts["cgm_last"] = found.offset
         if (found.annunciation.status or 0) & _STATUS_SESSION_STOPPED:
             decoded.facts["cgm_stopped"] = 1
         moment = datetime.fromisoformat(str(known["cgm_start"])) + timedelta(minutes=found.offset)
@@ -109,6 +106,11 @@ class ContinuousGlucoseDecoder:
         decoded.observations.append(
             Observation(EventType.SENSOR_READING, STREAM, int(boot), found.offset, moment.isoformat(), data)
         )
+
+
+def _clock(boot: int) -> datetime:
+    """The patch's own clock in the digits of a session start."""
+    return datetime.strptime(f"{boot:014}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
 
 
 def _payload(found: cgm.Measurement) -> dict[str, Any]:

@@ -245,10 +245,36 @@ async def test_a_full_buffer_drains_and_takes_again_what_waited(tmp_path, monkey
     assert claim.events == big[:60]
     forget = buffer.submit(lambda draft: draft.forget(claim.rows, Lane.SENSOR), now=True, relief=True)
     await asyncio.wait_for(forget, 5)
+    assert buffer.lanes[Lane.SENSOR] in (stored - 60, stored - 40)
     buffer.release(Lane.SENSOR, claim.rows)
     await asyncio.wait_for(waiting, 5)
     assert not buffer.full
     assert await drain(buffer, size=50) == big[60 : stored + 20]
+    await buffer.close()
+
+
+@pytest.mark.parametrize("refused", [False, True])
+async def test_a_delete_in_the_group_that_finds_no_room_makes_it(tmp_path, monkeypatch, refused):
+    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(tmp_path, quota_octets=1, tick=0.05)
+    big = [event._replace(body=os.urandom(1_500).hex().encode()) for event in EVENTS[:400]]
+    stored = 0
+    while not buffer.full and stored < 380:
+        future = buffer.submit(append(big[stored : stored + 10]), now=True)
+        done, _ = await asyncio.wait([future], timeout=0.3)
+        if not done:
+            break
+        stored += 10
+    claim = await buffer.claim(Lane.SENSOR, 60, 1 << 20)
+
+    def forget(draft):
+        draft.forget(claim.rows, Lane.SENSOR)
+        if refused:
+            draft.quarantine(entry(PATCH.device_id, "refused upstream", "upstream", NOW, claim.events[0].body))
+
+    more = [buffer.submit(append(big[stored + 10 : stored + 12])), buffer.submit(forget, relief=True)]
+    await asyncio.wait_for(asyncio.gather(future, *more), 10)
+    assert buffer.lanes[Lane.SENSOR] == stored + 12 - len(claim.rows)
     await buffer.close()
 
 

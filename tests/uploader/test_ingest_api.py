@@ -65,6 +65,16 @@ async def test_nobody_listens():
     await api.close()
 
 
+async def test_a_proxy_that_refuses_everything_is_asked_once():
+    async def portal(writer, _):
+        writer.write(b"HTTP/1.1 400 X\r\ncontent-length: 6\r\nconnection: close\r\n\r\n<html>")
+        await writer.drain()
+
+    found, seen = await against(portal, events("a.b.1", "a.b.2", "a.b.3"))
+    assert all(isinstance(outcome, Retry) for outcome in found)
+    assert len(seen) == 1
+
+
 async def test_413_splits_until_the_event_stands_alone():
     async def too_large(writer, _):
         writer.write(b"HTTP/1.1 413 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")

@@ -28,6 +28,13 @@ def test_per_event():
     assert found == [Accepted(), Refused("No: data.a: is wrong"), Accepted(deduped=True)]
 
 
+def test_a_problem_may_say_more_and_one_odd_result_holds_nobody_up():
+    problem = PROBLEM | {"trace": "x", "errors": [{"field": "a", "message": "b", "code": 7}]}
+    found = answer(result(0), result(1, "rejected", problem=problem), {"index": 2, "status": ["?"]})
+    assert found[:2] == [Accepted(), Refused("No: a: b")]
+    assert isinstance(found[2], Retry)
+
+
 def test_an_event_that_is_not_named_is_kept():
     found = answer(result(0), {**result(1), "idempotency_key": "another"}, {**result(1), "index": 99})
     assert isinstance(found[0], Accepted)
