@@ -69,7 +69,7 @@ class Jobs:
                 log.exception("job failed job=%s", name)
             state.last_run = datetime.now(UTC)
 
-        self._scheduler.add_job(job, FromNow(seconds), coalesce=True, max_instances=1, id=name)
+        self._scheduler.add_job(job, FromNow(seconds), coalesce=True, max_instances=1, misfire_grace_time=None, id=name)
 
     async def _gap_markers(self) -> str:
         rows = await self._buffer.overflow_rows() if self._buffer.overflow else []

@@ -6,7 +6,7 @@ import re
 import sys
 from datetime import UTC, datetime
 
-_PAIR = re.compile(r"(\w+)=(\S+)")
+_PAIR = re.compile(r"(\w+)=(.*?)(?=,? \w+=|$)")
 
 
 class JsonFormatter(logging.Formatter):

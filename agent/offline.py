@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from os import environ
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -48,7 +49,7 @@ def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue],
         try:
             return ask(socket_path(settings), command, arguments)
         except NotRunning:
-            code = become_owner(settings, argv)
+            code = become_owner(settings, argv, label if isinstance(label := arguments.get("label"), str) else None)
             if code is not None:
                 return code
         try:
@@ -59,7 +60,7 @@ def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue],
             time.sleep(0.1)
 
 
-def become_owner(settings: Settings, arguments: Sequence[str]) -> int | None:
+def become_owner(settings: Settings, arguments: Sequence[str], label: str | None) -> int | None:
     """As root, act as the state folder's owner, so that no file of the daemon ends up root's.
 
     With a key file this process changes its user. With a key that only systemd can decrypt the command runs itself
@@ -76,8 +77,10 @@ def become_owner(settings: Settings, arguments: Sequence[str]) -> int | None:
         return None
     if credentials_directory() is not None:
         return None
-    command = transient_unit(Path(sys.argv[0]).resolve(), arguments, _credential_lines())
-    return subprocess.run(command, check=False).returncode
+    # A label on a command line would stand in the journal, so it goes by standard input.
+    hidden = ["-" if argument == label else argument for argument in arguments]
+    command = transient_unit(Path(sys.argv[0]).resolve(), hidden, _credential_lines())
+    return subprocess.run(command, check=False, input=f"{label}\n" if label else None, text=True).returncode
 
 
 def transient_unit(program: Path, arguments: Sequence[str], credentials: Sequence[str]) -> list[str]:
@@ -89,6 +92,9 @@ def transient_unit(program: Path, arguments: Sequence[str], credentials: Sequenc
         "--pipe",
         "--wait",
         "--collect",
+        f"--description={UNIT} command",
+        f"--working-directory={Path.cwd()}",
+        *(f"--setenv={name}" for name in environ if name.startswith("PATCH_GATEWAY_")),
         f"--uid={UNIT}",
         f"--gid={UNIT}",
         *properties,

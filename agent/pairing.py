@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -175,9 +175,18 @@ def _new_record(request: PairRequest, claims: Claims, draft: Draft) -> DeviceRec
         patient=request.patient,
         session_id=f"wear-{secrets.token_hex(8)}",
         paired_at=draft.now,
+        not_before=_not_before(draft, claims.device_id, request.patient),
         address=claims.address,
         label_secret=claims.secret,
     )
+
+
+def _not_before(draft: Draft, device_id: str, patient: str | None) -> datetime | None:
+    """Until when somebody else wore this patch: what it measured before is not this patient's."""
+    former = draft.former(device_id)
+    if former is None:
+        return None
+    return former.not_before if former.patient == patient else former.until
 
 
 def _conflict(known: DeviceRecord, request: PairRequest, claims: Claims) -> str | None:

@@ -61,6 +61,8 @@ class NewFacts:
     facts: Mapping[str, int | str]
 
 
+_BEFORE_PAIRING = Unfit("before_pairing: measured while another patient wore this patch")
+
 Prepared = NewEvent | NewAdhesion | NewFacts | Quarantined
 
 
@@ -124,6 +126,8 @@ class Preparer:
                 report = AdhesionReport.model_validate_json(to_json(fields, exclude_none=True))
             except ValidationError as error:
                 return Unfit(reason_of(error))
+            if record.not_before and report.timestamp < record.not_before:
+                return _BEFORE_PAIRING
             return NewAdhesion(record.device_id, record.session_id, seen.boot, seen.sequence, report)
         data = with_defaults(record.device_type, seen.type, seen.data)
         ready = make_event(
@@ -136,6 +140,8 @@ class Preparer:
         )
         if isinstance(ready, Unfit):
             return ready
+        if record.not_before and datetime.fromisoformat(str(seen.occurred_at)) < record.not_before:
+            return _BEFORE_PAIRING
         return NewEvent(
             record.device_id, record.session_id, seen.stream, seen.boot, seen.sequence, ready, data, seen.type
         )

@@ -90,6 +90,7 @@ class Sync:
         """Until cancelled."""
         while True:
             self._progress()
+            self._buffer.watch()
             wait = await self.step()
             if wait is None:
                 await self._buffer.committed(_IDLE_WAIT)

@@ -15,6 +15,15 @@ class Application(Model):
     applied_at: DateTime
 
 
+class Former(Model):
+    """The last wear of a patch that is no longer paired."""
+
+    device_id: DeviceId
+    patient: str | None = None
+    until: DateTime
+    not_before: DateTime | None = None
+
+
 class DeviceRecord(Model):
     """All the gateway knows of one paired patch. `patient` is a token (docs/pairing.md)."""
 
@@ -26,6 +35,7 @@ class DeviceRecord(Model):
     patient: str | None = None
     session_id: IdempotencyKey
     paired_at: DateTime
+    not_before: DateTime | None = None
     address: str | None = None
     label_secret: str | None = None
     application: Application | None = None

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic_core import to_json
 
 from buffer import marks
-from buffer.devices import DeviceRecord
+from buffer.devices import DeviceRecord, Former
 from buffer.errors import SealError
 from buffer.keys import KEY_LENGTH, KeyRing
 from buffer.lanes import Lane
@@ -133,12 +133,29 @@ class Draft:
         """Unpair; the reports that still waited are handed back, for the caller to set aside."""
         ref = self._state.devices[device_id].ref
         left = self.take_waiting(device_id)
-        self._journal.remove(self._state.devices, device_id)
         for key in [key for key in self._state.marks if key.device_ref == ref]:
             self._journal.remove(self._state.marks, key)
+        self._remember_wear(device_id)
+        self._journal.remove(self._state.devices, device_id)
+        self._journal.remove(self._state.deks, (ref, REGISTRY_DAY))
+        self._ops.append(Op("DELETE FROM dek WHERE device_ref = ? AND day = ?", (ref, REGISTRY_DAY)))
         for table, column in (("device", "ref"), ("mark", "device_ref")):
             self._ops.append(Op(f"DELETE FROM {table} WHERE {column} = ?", (ref,)))
         return left
+
+    def former(self, device_id: str) -> Former | None:
+        """Who wore this patch before, if it was paired here."""
+        return self._state.former.get(device_id)
+
+    def _remember_wear(self, device_id: str) -> None:
+        record = self._state.devices[device_id].record
+        former = Former(device_id=device_id, patient=record.patient, until=self.now, not_before=record.not_before)
+        dek = self._dek(GATEWAY_REF, f"{self.now:%Y-%m-%d}")
+        blind = self._keys.blind("device", device_id)
+        self._journal.set(self._state.former, device_id, former)
+        self._ops.append(
+            Op("INSERT OR REPLACE INTO former VALUES (?, ?, ?)", (blind, dek.id, dek.seal(former.to_json())))
+        )
 
     # adhesion reports that wait for their application
 
@@ -280,4 +297,4 @@ class Draft:
         return total
 
 
-TABLES_WITH_DEK = ("event", "device", "waiting", "quarantine", "overflow")
+TABLES_WITH_DEK = ("event", "device", "former", "waiting", "quarantine", "overflow")

@@ -39,8 +39,8 @@ def lane_of(event_type: EventType, data: Mapping[str, Any]) -> Lane:
 
 
 def next_lane(waiting: Mapping[Lane, int], turn: int) -> Lane | None:
-    """The lane to serve in this turn: strict preference, but every eighth turn goes to the lowest that waits."""
+    """The lane to serve in this turn: strict preference, but every eighth turn goes round, lowest first."""
     lanes = [lane for lane in Lane if waiting.get(lane)]
     if not lanes:
         return None
-    return lanes[-1] if turn % 8 == 7 else lanes[0]
+    return lanes[-1 - turn // 8 % len(lanes)] if turn % 8 == 7 else lanes[0]

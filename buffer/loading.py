@@ -6,7 +6,7 @@ from typing import Any
 import aiosqlite
 
 from buffer.database import PAGE_SIZE
-from buffer.devices import DeviceRecord
+from buffer.devices import DeviceRecord, Former
 from buffer.draft import dek_context
 from buffer.errors import SealError
 from buffer.keys import KeyRing
@@ -33,6 +33,9 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
     for ref, dek_id, sealed in await _rows(connection, "SELECT ref, dek_id, sealed FROM device"):
         record = DeviceRecord.model_validate_json(by_id[dek_id].open(sealed))
         state.devices[record.device_id] = Entry(ref, by_id[dek_id], record)
+    for dek_id, sealed in await _rows(connection, "SELECT dek_id, sealed FROM former"):
+        former = Former.model_validate_json(by_id[dek_id].open(sealed))
+        state.former[former.device_id] = former
     marks = "SELECT device_ref, stream, boot, floor, high, gaps FROM mark ORDER BY id"
     for ref, stream, boot, *mark in await _rows(connection, marks):
         state.marks[MarkKey(ref, stream, boot)] = Mark.from_row(*mark)

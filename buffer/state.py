@@ -4,7 +4,7 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from buffer.devices import DeviceRecord
+from buffer.devices import DeviceRecord, Former
 from buffer.lanes import Lane
 from buffer.marks import Mark
 from buffer.sealing import Dek
@@ -46,6 +46,7 @@ class State:
     gateway_id: str
     epoch: str
     devices: dict[str, Entry] = field(default_factory=dict)
+    former: dict[str, Former] = field(default_factory=dict)
     deks: dict[tuple[int, str], Dek] = field(default_factory=dict)
     marks: dict[MarkKey, Mark] = field(default_factory=dict)
     waiting: dict[int, tuple[Waiting, ...]] = field(default_factory=dict)

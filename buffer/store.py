@@ -113,9 +113,12 @@ class EventBuffer:
         """Returns never, raises MediumError when the medium fails."""
         await asyncio.shield(self._run)
 
-    async def committed(self, seconds: float) -> None:
-        """Wait for the next commit, `seconds` at most."""
+    def watch(self) -> None:
+        """From now on `committed` notices commits."""
         self._writer.committed.clear()
+
+    async def committed(self, seconds: float) -> None:
+        """Wait for a commit after the last `watch`, `seconds` at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._writer.committed.wait()

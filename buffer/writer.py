@@ -196,6 +196,8 @@ def _decide(draft: Draft, group: list[_Submission]) -> list[tuple["asyncio.Futur
     """Each caller's future and result; one caller's bug is its own and does not take the group with it."""
     results = []
     for decide, future, _ in group:
+        if future.cancelled():
+            continue  # its caller was told that it failed
         before = draft.point()
         try:
             results.append((future, decide(draft)))

@@ -94,6 +94,10 @@ class Forwarder:
         if block is None:
             return False
         rows = await connection.fetchval(_READ, block)
+        if rows is None:
+            log.error("the events of a block are gone from PostgreSQL, its outbox rows are set aside block=%d", block)
+            await connection.execute(_REFUSE, block, "the event is gone from PostgreSQL")
+            return True
         source = await connection.fetchval(_SOURCE)
         try:
             await self._clickhouse.insert(f"blk-{source}-{block}", rows.encode())

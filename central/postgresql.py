@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 _DUPLICATES = (
     "SELECT k.idempotency_key, k.event_id, k.received_at, k.payload_hash, e.type,"
     " e.data_json->>'device_id' AS device_id"
-    " FROM event_keys k JOIN events e ON e.id = k.event_id AND e.occurred_at = k.occurred_at"
+    " FROM event_keys k LEFT JOIN events e ON e.id = k.event_id AND e.occurred_at = k.occurred_at"
     " WHERE k.tenant_id = $1 AND k.idempotency_key = ANY ($2)"
 )
 _COUNTS = """
@@ -111,4 +111,6 @@ class PostgreSQL:
 
 def _same_identity(first: Any, row: Row) -> bool:
     """Same type and device: the same record sent again with other sealed fields or re-anchored times."""
-    return bool(first["type"] == row.type and first["device_id"] == json.loads(row.data_json).get("device_id"))
+    return first["type"] is None or bool(
+        first["type"] == row.type and first["device_id"] == json.loads(row.data_json).get("device_id")
+    )

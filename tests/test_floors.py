@@ -19,7 +19,7 @@ ALLOWED = {
 # Where each third-party library may be imported: a folder or a file.
 HOMES = {
     "pydantic": ("schemas", "config", "device_drivers", "buffer", "uploader", "central", "agent"),
-    "pydantic_core": ("device_drivers", "buffer", "central", "agent"),
+    "pydantic_core": ("device_drivers", "buffer", "uploader", "central", "agent"),
     "pydantic_settings": ("config/load.py",),
     "cryptography": (
         "schemas/pairing_label.py",

@@ -28,6 +28,13 @@ CREATE TABLE device (
   sealed BLOB    NOT NULL
 );
 
+-- Who wore an unpaired patch, until when: what it measured then must not reach its next patient.
+CREATE TABLE former (
+  blind  BLOB    PRIMARY KEY,
+  dek_id INTEGER NOT NULL,
+  sealed BLOB    NOT NULL
+) WITHOUT ROWID;
+
 -- The order of ids is the order of boots.
 CREATE TABLE mark (
   id         INTEGER PRIMARY KEY,

@@ -25,7 +25,7 @@ class _Header(Model):
 
 class _Line(Model):
     time: DateTime
-    device: str = Field(max_length=64)
+    device: str = Field(max_length=64, pattern=r"^[ -~]*$")
     handle: int = Field(ge=0, le=0xFFFF)
     service: str | None = None
     characteristic: str | None = None

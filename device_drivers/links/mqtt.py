@@ -82,7 +82,6 @@ class MqttLink:
             finally:
                 connection.abandon()
                 self._connection = None
-                self._held = self.unacknowledged = 0
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             backoff = min(_BACKOFF_MOST, backoff * 2)
 
@@ -91,13 +90,14 @@ class MqttLink:
 
     def acknowledge(self, batch: Batch) -> None:
         assert isinstance(batch, MqttBatch)
-        if batch.connection is not self._connection:
-            return
-        for mid in batch.mids:
-            batch.connection.acknowledge(mid)
+        # Held until durable, whichever connection brought it: or reconnects on a full disk would pile it up.
         self.unacknowledged -= len(batch.mids)
         self._held -= batch.octets
-        self._gate(batch.connection)
+        if batch.connection is self._connection:
+            for mid in batch.mids:
+                batch.connection.acknowledge(mid)
+        if self._connection is not None:
+            self._gate(self._connection)
 
     def _on_messages(self, connection: MqttConnection, messages: list[MQTTMessage]) -> None:
         batch = MqttBatch(connection)

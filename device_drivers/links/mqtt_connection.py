@@ -28,7 +28,8 @@ _MAXIMUM_PACKET = 4 << 20
 _OCTETS_AT_ONCE = 4 << 20
 _OPEN_SECONDS = 20.0
 _UNSUPPORTED_PROTOCOL = 0x84
-_FAILURE = 0x80
+# QoS 1 or 2; a session granted QoS 0 would lose what it does not take at once
+_GRANTED = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class MqttConnection:
     def _on_subscribe(
         self, _client: Client, _userdata: Any, _mid: int, codes: list[ReasonCode], _properties: Any
     ) -> None:
-        if any(code.value >= _FAILURE for code in codes):
+        if any(code.value not in _GRANTED for code in codes):
             topics = ", ".join(self._topics)
             self._fail(ConnectionLost(f"{self._where} does not let us subscribe to {topics}: check its access list"))
         elif not self._ready.done():

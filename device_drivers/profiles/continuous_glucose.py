@@ -45,6 +45,8 @@ class ContinuousGlucoseDecoder:
                 self._measurements(frame, decoded)
         except cgm.LayoutError as error:
             raise DecodeError(str(error)) from None
+        except OverflowError:
+            raise DecodeError("its time lies outside the calendar") from None
         self._facts.update(decoded.facts)
         return decoded
 

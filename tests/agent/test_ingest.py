@@ -103,6 +103,34 @@ async def test_unpaired_while_a_frame_was_on_its_way(buffer):
     assert buffer.lanes[Lane.SENSOR] == 0
 
 
+async def test_what_a_former_patient_measured_never_reaches_the_next(buffer):
+    from datetime import timedelta
+
+    from agent.pairing import Claims, PairRequest, pair, unpair
+
+    claims = Claims(device_id=PATCH, batch_number=RECORD.batch_number, device_type=RECORD.device_type,
+                    activation_method="manual_entry")  # fmt: skip
+
+    async def wear(patient):
+        await buffer.submit(unpair(PATCH), now=True)
+        request = PairRequest(transport="mqtt", patient=patient)
+        assert (await buffer.submit(pair(request, claims, "gw-test"), now=True)).new
+
+    def at(sequence, moment):
+        return reading(PATCH, sequence, timestamp=moment.isoformat())
+
+    ingest = Ingest(buffer, "gw-test", Counters())
+    await wear("pt_aaaaaaaaaaaaaaaa")
+    await wear("pt_bbbbbbbbbbbbbbbb")
+    past, future = datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) + timedelta(minutes=1)
+    fates = await ingest.receive(batch(at(1, past), at(2, future)), "mqtt")
+    assert [name for name, *_ in fates] == ["quarantined", "durable"]
+    await wear("pt_bbbbbbbbbbbbbbbb")
+    assert [name for name, *_ in await ingest.receive(batch(at(3, past)), "mqtt")] == ["quarantined"]
+    ((_, _, item), *_) = await buffer.quarantine_entries()
+    assert item.reason.startswith("before_pairing")
+
+
 async def test_wrong_transport(buffer):
     await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "ble")
     ((_, _, item),) = await buffer.quarantine_entries()

@@ -111,9 +111,11 @@ async def test_an_acknowledgement_is_dropped_with_its_connection(broker, publish
         broker.server.start()
         await until(lambda: link.state.connected)
         again, _ = await frames_of(link, 1)
-        assert link.unacknowledged == 1
+        assert link.unacknowledged == 2
         link.acknowledge(stale)
         assert link.unacknowledged == 1
+        await asyncio.sleep(0.3)
+        assert link.state.connects == 2, "nothing was acknowledged on the new connection that belongs to the old one"
         link.acknowledge(again[-1])
         assert link.unacknowledged == 0
         assert link.state.connects == 2
