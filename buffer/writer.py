@@ -57,7 +57,6 @@ class Writer:
         self.failure: MediumError | None = None
         self.full = False
         self.commits = 0
-        self.last_commit: datetime | None = None
 
     @property
     def pending(self) -> int:
@@ -162,7 +161,6 @@ class Writer:
                 draft.back_to(start)
                 return False
         self.commits += 1
-        self.last_commit = draft.now
         for future, result in results:
             if not future.done():
                 future.set_result(result)
