@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt wheel bench lock
+.PHONY: help run test test-vm check fmt wheel bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,9 +19,12 @@ help: ## list the targets
 run: .venv .venv/mosquitto.ready ## everything in one place on loopback, live (ARGS="--once 2000 --outage 5 --json")
 	@$(BIN)/patch-gateway demo $(ARGS)
 
-test: .venv .venv/mosquitto.ready ## all tests but the heavy ones (ARGS="-k name")
+test: .venv .venv/mosquitto.ready ## all tests but the heavy ones and those on the machine (ARGS="-k name")
 	@.ci/debian.sh tshark systemd
-	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+	$(BIN)/python -m pytest -m "not heavy and not vm" $(ARGS)
+
+test-vm: .venv ## the real unit on a Debian 12 machine under QEMU; root, x86_64 (ARGS="-k name")
+	@$(BIN)/python tests/vm/run.py $(ARGS)
 
 check: .venv ## ruff, mypy strict, floors
 	$(BIN)/ruff check .

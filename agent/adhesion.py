@@ -4,6 +4,7 @@ from agent.events import Ready, Unfit, Wearer, make_event
 from agent.prepare import AdhesionReport, event_key
 from buffer.devices import DeviceRecord
 from buffer.draft import Draft
+from device_drivers.base import Place
 from schemas.base import Model
 from schemas.event_types import EventType
 
@@ -16,6 +17,10 @@ class WaitingReport(Model):
     report: AdhesionReport
     boot: int
     sequence: int
+
+    @property
+    def place(self) -> Place:
+        return Place(STREAM, self.boot, self.sequence)
 
 
 def application_data(record: DeviceRecord) -> dict[str, str]:
@@ -35,7 +40,7 @@ def adhesion_event(record: DeviceRecord, waiting: WaitingReport, gateway_id: str
         application_data(record) | {"adhesion_quality": waiting.report.adhesion_quality},
         occurred_at=waiting.report.timestamp.isoformat(),
         gateway_id=gateway_id,
-        key=event_key(record.device_id, STREAM, waiting.boot, waiting.sequence),
+        key=event_key(record.device_id, waiting.place),
         wearer=Wearer(record.patient, record.session_id),
     )
     if isinstance(ready, Unfit):

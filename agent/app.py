@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from agent import control, systemd
+from agent.ble import ble_links
 from agent.commands import Commands
 from agent.counters import Counters
 from agent.ingest import Ingest
@@ -34,7 +35,7 @@ class Gateway:
     def __init__(self, buffer: EventBuffer, settings: Settings, links: Sequence[Link] = ()) -> None:
         self.buffer, self.settings = buffer, settings
         self.counters = Counters()
-        self.links: list[Link] = [*mqtt_links(settings), *links]
+        self.links: list[Link] = [*mqtt_links(settings), *ble_links(settings, buffer), *links]
         self._upstream = upstream(settings)
         self.supervisor = Supervisor(settings.upstream.deadline_seconds + 60.0)
         self.jobs = Jobs(buffer)

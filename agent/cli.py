@@ -82,6 +82,7 @@ def _add_pairing(commands: Any) -> None:
     pair.add_argument("--batch", metavar="BATCH", help="by hand: BATCH_YYYYMMDD_XXX")
     pair.add_argument("--type", choices=tuple(DEVICE_TYPES), help="by hand")
     pair.add_argument("--address", metavar="ADDR", help="BLE address, where there is no label")
+    pair.add_argument("--passkey", metavar="N", help="the six digits a BLE patch expects; - reads them from stdin")
     pair.add_argument("--transport", choices=("ble", "mqtt"), default="ble", help="default ble")
     pair.add_argument("--patient", metavar="TOKEN", help="whose patch it is: pt_ and 16 to 52 of a-z, 2-7")
     pair.add_argument("--site", choices=get_args(ApplicationSite), help="where it sits; with --applied-at")
@@ -151,8 +152,17 @@ def _patches(arguments: argparse.Namespace) -> int:
 def _pair(arguments: argparse.Namespace) -> int:
     from agent.show import show_paired  # noqa: PLC0415
 
+    secrets = {
+        name: sys.stdin.readline().strip() if value == "-" else value
+        for name, value in (("label", arguments.label), ("passkey", arguments.passkey))
+    }
+    passkey = secrets["passkey"]
+    if passkey is not None and not (passkey.isascii() and passkey.isdigit()):
+        print("patch-gateway: --passkey is a number of up to six digits.", file=sys.stderr)
+        return 2
     asked = {
-        "label": sys.stdin.readline().strip() if arguments.label == "-" else arguments.label,
+        "label": secrets["label"],
+        "passkey": int(passkey) if passkey is not None else None,
         "device_id": arguments.device_id,
         "batch_number": arguments.batch,
         "device_type": arguments.type,

@@ -3,11 +3,12 @@
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from agent.bonding import bonding
 from agent.mosquitto_files import BrokerFiles, device_access
-from agent.pairing import Paired, PairRefused, pair, read_claims, read_request, unpair
+from agent.pairing import Paired, PairRefused, needs_passkey, pair, read_claims, read_request, unpair
 from agent.status import Live, patches, status
 from buffer.store import EventBuffer
 from config.settings import Settings
@@ -49,10 +50,29 @@ class Commands:
         claims = read_claims(request, keys, datetime.now(UTC).date())
         if isinstance(claims, PairRefused):
             return Failed(claims.reason)
-        done = await self._buffer.submit(pair(request, claims, self._buffer.gateway_id), now=True)
+        window = timedelta(seconds=self._settings.ble.pairing_window_seconds)
+        done = await self._buffer.submit(pair(request, claims, self._buffer.gateway_id, window), now=True)
         if isinstance(done, PairRefused):
             return Failed(done.reason)
-        return self._paired(done, request.transport)
+        result = self._paired(done, request.transport)
+        return result | await self._bonded(done.device_id) if request.transport == "ble" else result
+
+    async def _bonded(self, device_id: str) -> dict[str, Any]:
+        """How far the radio is with the patch: a person stands beside it and waits."""
+        record = self._buffer.devices[device_id].record
+        if not self._settings.ble.enabled:
+            return {
+                "bond": "waiting",
+                "bond_note": "ble.enabled is false: nothing of this patch arrives until it is set.",
+            }
+        if record.address is None:
+            note = "Its label names no address: this version of the gateway cannot find it over BLE."
+            return {"bond": "waiting", "bond_note": note}
+        if not needs_passkey(record.device_type):
+            return {"bond": "not needed"}
+        if self._live is None:
+            return {"bond": "waiting", "bond_note": "The daemon is not running: it bonds with the patch when it runs."}
+        return await bonding(self._live.links, device_id)
 
     def _paired(self, done: Paired, transport: str) -> dict[str, Any]:
         result: dict[str, Any] = {

@@ -5,21 +5,39 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+from pydantic_core import to_json
+
 from agent.adhesion import STREAM, WaitingReport, take_report
 from agent.counters import Counters, LastSeen
-from agent.prepare import NewAdhesion, NewEvent, NewFacts, Prepared, Preparer, quarantined, refused
+from agent.events import Unfit, Wearer, make_event
+from agent.prepare import (
+    Item,
+    NewAdhesion,
+    NewEvent,
+    NewFacts,
+    NewRefusal,
+    NewStatus,
+    NoMore,
+    Prepared,
+    Preparer,
+    quarantined,
+    refused,
+)
+from agent.records import ENDED, NO_LONGER_THERE, accesses, settle
+from buffer.devices import DeviceRecord
 from buffer.draft import Draft
 from buffer.lanes import Lane
 from buffer.quarantine import Quarantined
 from buffer.store import EventBuffer
 from device_drivers.base import Frame
-from device_drivers.links.base import Batch
+from device_drivers.links.base import Asked, Batch
 from schemas.event_types import EventType
 
 log = logging.getLogger(__name__)
 
 # What became of one prepared thing, for the counters: (name, device, the thing where it was stored as an event)
-Fate = tuple[str, str | None, NewEvent | NewAdhesion | None]
+Fate = tuple[str, str | None, NewEvent | NewStatus | NewAdhesion | None]
+_UNCOUNTED = {"facts", "settled"}
 
 
 class Ingest:
@@ -29,17 +47,28 @@ class Ingest:
         self._buffer, self._gateway_id, self._counters = buffer, gateway_id, counters
         self._preparer = Preparer(gateway_id)
 
-    def receive(self, batch: Batch, transport: str) -> asyncio.Future[list[Fate]]:
-        """All of a batch in one transaction; when the future resolves every frame of it may be acknowledged."""
-        prepared: list[Prepared] = []
+    def receive(self, batch: Batch, transport: str) -> tuple[asyncio.Future[list[Fate]], list[Asked]]:
+        """All of a batch in one transaction; when the future resolves every frame of it may be acknowledged. With it,
+        what the decoders ask of the devices.
+        """
+        items: list[Item] = []
+        asked: list[Asked] = []
         for frame in batch.frames:
-            prepared += self._prepare(frame, transport)
+            for prepared in self._prepare(frame, transport):
+                if isinstance(prepared, Asked):
+                    asked.append(prepared)
+                else:
+                    items.append(prepared)
         for device, piece in batch.refused:
-            prepared.append(quarantined(device, piece.reason, transport, datetime.now(UTC), piece.payload))
-        urgent = any(isinstance(item, NewEvent) and item.ready.lane is Lane.URGENT for item in prepared)
-        future = self._buffer.submit(self._decision(prepared), now=urgent)
+            items.append(quarantined(device, piece.reason, transport, datetime.now(UTC), piece.payload))
+        if batch.exhausted is not None:
+            known = self._buffer.devices.get(batch.exhausted.device)
+            no_more = self._preparer.no_more(batch.exhausted, known.record if known else None)
+            items += [no_more] if no_more else []
+        urgent = any(isinstance(item, NewEvent) and item.ready.lane is Lane.URGENT for item in items)
+        future = self._buffer.submit(self._decision(items), now=urgent)
         future.add_done_callback(self._count)
-        return future
+        return future, asked
 
     def _prepare(self, frame: Frame, transport: str) -> list[Prepared]:
         known = self._buffer.devices.get(frame.device)
@@ -50,10 +79,10 @@ class Ingest:
             log.exception("decoder failed channel=%s", "/".join(frame.channel))
             return [refused(frame, "internal error while decoding: please report it", frame.payload)]
 
-    def _decision(self, prepared: Sequence[Prepared]) -> Callable[[Draft], list[Fate]]:
-        return lambda draft: [self._decide_safely(draft, item) for item in prepared]
+    def _decision(self, items: Sequence[Item]) -> Callable[[Draft], list[Fate]]:
+        return lambda draft: [self._decide_safely(draft, item) for item in items]
 
-    def _decide_safely(self, draft: Draft, item: Prepared) -> Fate:
+    def _decide_safely(self, draft: Draft, item: Item) -> Fate:
         """A bug in one decision must not keep the whole batch from being acknowledged, now and at every redelivery."""
         before = draft.point()
         try:
@@ -63,7 +92,7 @@ class Ingest:
             draft.back_to(before)
             return self._decide(draft, _set_aside(item, "internal error: please report it"))
 
-    def _decide(self, draft: Draft, item: Prepared) -> Fate:
+    def _decide(self, draft: Draft, item: Item) -> Fate:
         if isinstance(item, Quarantined):
             kept = draft.quarantine(item)
             return ("quarantined" if kept else "overflowed"), item.sender, None
@@ -72,16 +101,54 @@ class Ingest:
             # Unpaired or re-paired since the frame was prepared: not acknowledged as anything it is not.
             return self._decide(draft, _late(item))
         if isinstance(item, NewFacts):
-            if any(record.facts.get(name) != value for name, value in item.facts.items()):
-                draft.put_device(record.model_copy(update={"facts": {**record.facts, **item.facts}}))
+            self._take_facts(draft, record, item)
             return "facts", item.device_id, None
-        stream = STREAM if isinstance(item, NewAdhesion) else item.stream
-        if not draft.is_new(item.device_id, stream, item.boot, item.sequence):
+        if isinstance(item, NoMore):
+            settle(draft, record, item.access, self._gateway_id, NO_LONGER_THERE)
+            return "settled", item.device_id, None
+        if isinstance(item, NewStatus):
+            return self._take_status(draft, record, item)
+        stream, boot, sequence, step = item.place
+        if not draft.is_new(item.device_id, STREAM if isinstance(item, NewAdhesion) else stream, boot, sequence, step):
             return "duplicate", item.device_id, None
+        if isinstance(item, NewRefusal):
+            return self._decide(draft, item.item)
         if isinstance(item, NewEvent):
             draft.append(item.ready.event, item.ready.lane, item.device_id)
             return "durable", item.device_id, item
-        waiting = WaitingReport(report=item.report, boot=item.boot, sequence=item.sequence)
+        return self._take_adhesion(draft, record, item)
+
+    def _take_facts(self, draft: Draft, record: DeviceRecord, item: NewFacts) -> None:
+        if all(record.facts.get(name) == value for name, value in item.facts.items()):
+            return
+        for access in accesses(record):
+            if item.facts.get(access.boot_fact, record.facts.get(access.boot_fact)) != record.facts.get(
+                access.boot_fact
+            ):
+                settle(draft, record, access, self._gateway_id, ENDED)
+        draft.put_device(record.model_copy(update={"facts": {**record.facts, **item.facts}}))
+
+    def _take_status(self, draft: Draft, record: DeviceRecord, item: NewStatus) -> Fate:
+        """Compared with what this patch last said under the same code: an event only when it differs."""
+        fact, said = f"said_{item.data['code']}", f"{item.data['severity']} {item.data.get('detail', '')}"
+        if record.facts.get(fact) == said:
+            return "unchanged", item.device_id, None
+        made = make_event(
+            EventType.AUDIT_TRAIL,
+            item.data,
+            occurred_at=item.occurred_at,
+            gateway_id=self._gateway_id,
+            key=draft.own_key(),
+            wearer=Wearer(record.patient, record.session_id),
+        )
+        if isinstance(made, Unfit):
+            raise TypeError(f"a device status made no event: {made.reason}")
+        draft.append(made.event, made.lane, item.device_id)
+        draft.put_device(record.model_copy(update={"facts": {**record.facts, fact: said}}))
+        return "durable", item.device_id, item
+
+    def _take_adhesion(self, draft: Draft, record: DeviceRecord, item: NewAdhesion) -> Fate:
+        waiting = WaitingReport(report=item.report, boot=item.place.boot, sequence=item.place.sequence)
         if record.application is not None:
             made = take_report(draft, record, waiting, self._gateway_id)
             return ("durable" if made else "unchanged"), item.device_id, item
@@ -94,33 +161,40 @@ class Ingest:
         if future.cancelled() or future.exception():
             return
         for name, device_id, item in future.result():
-            if name != "facts":
+            if name not in _UNCOUNTED:
                 self._counters.add(name, device_id if device_id in self._buffer.devices else None)
             if item is not None:
                 _remember(self._counters.last.setdefault(item.device_id, LastSeen()), item)
 
 
-def _late(item: NewEvent | NewAdhesion | NewFacts) -> Quarantined:
+def _late(item: Item) -> Quarantined:
     return _set_aside(item, "unknown_device: it was unpaired or paired anew while this was on its way")
 
 
-def _set_aside(item: Prepared, reason: str) -> Quarantined:
+def _set_aside(item: Item, reason: str) -> Quarantined:
     if isinstance(item, Quarantined):
         return item
+    if isinstance(item, NewRefusal):
+        return item.item
     if isinstance(item, NewEvent):
         body = item.ready.event.body
     elif isinstance(item, NewAdhesion):
-        body = WaitingReport(report=item.report, boot=item.boot, sequence=item.sequence).to_json()
+        body = WaitingReport(report=item.report, boot=item.place.boot, sequence=item.place.sequence).to_json()
+    elif isinstance(item, NewStatus):
+        body = to_json(item.data)
     else:
         body = b""
     return quarantined(item.device_id, reason, "buffer", datetime.now(UTC), body)
 
 
-def _remember(last: LastSeen, item: NewEvent | NewAdhesion) -> None:
+def _remember(last: LastSeen, item: NewEvent | NewStatus | NewAdhesion) -> None:
     if isinstance(item, NewAdhesion):
         last.at, last.adhesion = item.report.timestamp.isoformat(), item.report.adhesion_quality
         return
     data = dict(item.data)
+    if isinstance(item, NewStatus):
+        last.status = data
+        return
     if item.type is EventType.SENSOR_READING:
         last.at, last.reading = data["timestamp"], data
     elif item.type is EventType.DOSAGE_DELIVERY:

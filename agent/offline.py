@@ -19,6 +19,8 @@ from buffer.errors import InUseError, StoreError
 from config.settings import Settings
 
 UNIT = "patch-gateway"
+# Arguments that must not stand on another command line, in the order in which `pair` reads them from its input
+SECRETS = ("label", "passkey")
 
 
 def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue]) -> Answer:
@@ -49,7 +51,7 @@ def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue],
         try:
             return ask(socket_path(settings), command, arguments)
         except NotRunning:
-            code = become_owner(settings, argv, label if isinstance(label := arguments.get("label"), str) else None)
+            code = become_owner(settings, argv, [str(arguments[name]) for name in SECRETS if name in arguments])
             if code is not None:
                 return code
         try:
@@ -60,7 +62,7 @@ def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue],
             time.sleep(0.1)
 
 
-def become_owner(settings: Settings, arguments: Sequence[str], label: str | None) -> int | None:
+def become_owner(settings: Settings, arguments: Sequence[str], secrets: Sequence[str]) -> int | None:
     """As root, act as the state folder's owner, so that no file of the daemon ends up root's.
 
     With a key file this process changes its user. With a key that only systemd can decrypt the command runs itself
@@ -77,10 +79,18 @@ def become_owner(settings: Settings, arguments: Sequence[str], label: str | None
         return None
     if credentials_directory() is not None:
         return None
-    # A label on a command line would stand in the journal, so it goes by standard input.
-    hidden = ["-" if argument == label else argument for argument in arguments]
+    # A secret on a command line would stand in the journal, so it goes by standard input.
+    hidden = [_hidden(argument, secrets) for argument in arguments]
     command = transient_unit(Path(sys.argv[0]).resolve(), hidden, _credential_lines())
-    return subprocess.run(command, check=False, input=f"{label}\n" if label else None, text=True).returncode
+    lines = "".join(f"{secret}\n" for secret in secrets)
+    return subprocess.run(command, check=False, input=lines or None, text=True).returncode
+
+
+def _hidden(argument: str, secrets: Sequence[str]) -> str:
+    option, equals, _ = argument.partition("=")
+    if argument.lstrip("0") in {secret.lstrip("0") for secret in secrets}:
+        return "-"
+    return f"{option}=-" if equals and option == "--passkey" else argument
 
 
 def transient_unit(program: Path, arguments: Sequence[str], credentials: Sequence[str]) -> list[str]:

@@ -6,9 +6,9 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import to_json
 
 from agent.adhesion import application_data, release_waiting
@@ -16,6 +16,8 @@ from agent.events import Unfit, Wearer, make_event
 from buffer.devices import Application, DeviceRecord, Transport
 from buffer.draft import Draft
 from buffer.quarantine import entry
+from device_drivers.device_types import DEVICE_TYPES
+from device_drivers.registry import gatt_plans
 from schemas.base import BatchNumber, DateTime, DeviceId, Model
 from schemas.event_types import EventType
 from schemas.key_list import KeyList
@@ -43,7 +45,8 @@ class PairRequest(Model):
     device_id: DeviceId | None = None
     batch_number: BatchNumber | None = None
     device_type: DeviceType | None = None
-    address: str | None = None
+    address: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$")] | None = None
+    passkey: Annotated[int, Field(ge=0, le=999_999)] | None = None
     transport: Transport = "ble"
     patient: str | None = None
     site: ApplicationSite | None = None
@@ -59,6 +62,7 @@ class Claims(Model):
     activation_method: ActivationMethod
     address: str | None = None
     secret: str | None = None
+    passkey: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,20 @@ def read_claims(request: PairRequest, keys: KeyList | None, today: date) -> Clai
     if request.label is None:
         if request.device_id is None or request.batch_number is None or request.device_type is None:
             return PairRefused("Without a label give --device-id, --batch and --type.")
+        if request.transport == "ble" and request.address is None:
+            return PairRefused("Over BLE give --address: it is printed on the patch, or its maker's app shows it.")
+        if request.transport == "ble" and request.passkey is None and needs_passkey(request.device_type):
+            return PairRefused(
+                f"A {request.device_type} is used over BLE only with an authenticated bond: give --passkey, the six"
+                " digits printed on the patch or in its papers."
+            )
         return Claims(
             device_id=request.device_id,
             batch_number=request.batch_number,
             device_type=request.device_type,
             activation_method="manual_entry",
-            address=request.address,
+            address=request.address.upper() if request.address else None,
+            passkey=request.passkey,
         )
     if keys is None:
         return PairRefused(
@@ -120,25 +132,39 @@ def read_claims(request: PairRequest, keys: KeyList | None, today: date) -> Clai
         activation_method="qr_scan",
         address=label.address.hex(":").upper() if any(label.address) else None,
         secret=base64.b64encode(label.secret).decode(),
+        passkey=request.passkey,
     )
 
 
-def pair(request: PairRequest, claims: Claims, gateway_id: str) -> Callable[[Draft], Paired | PairRefused]:
-    """Decide the pairing inside a transaction: record, `device_activation`, `patch_application`, released reports."""
+def needs_passkey(device_type: DeviceType) -> bool:
+    """Does a GATT profile of this type demand a bond that was made with a passkey?"""
+    return any(plan.authenticated for plan in gatt_plans(DEVICE_TYPES[device_type].profiles))
+
+
+def pair(
+    request: PairRequest, claims: Claims, gateway_id: str, window: timedelta
+) -> Callable[[Draft], Paired | PairRefused]:
+    """Decide the pairing inside a transaction: record, `device_activation`, `patch_application`, released reports.
+
+    Over BLE it opens the window in which a bond may be made.
+    """
 
     def decide(draft: Draft) -> Paired | PairRefused:
         if request.applied_at and request.applied_at > draft.now + _CLOCK_TOLERANCE:
             return PairRefused("The time of application lies in the future: check it, and this gateway's clock.")
         known = draft.device(claims.device_id)
+        if problem := _taken(draft, claims, request.transport):
+            return PairRefused(problem)
         if known is None:
-            record = _new_record(request, claims, draft)
+            record = _opened(_new_record(request, claims, draft), claims, draft.now + window)
             draft.put_device(record)
             _append(draft, EventType.DEVICE_ACTIVATION, _activation(record), record, gateway_id)
         else:
             problem = _conflict(known, request, claims)
             if problem:
                 return PairRefused(problem)
-            record = known
+            record = _opened(known, claims, draft.now + window)
+            draft.put_device(record)
         if request.site is None or request.applied_at is None or record.application is not None:
             return Paired(record.device_id, known is None, application_recorded=False, released=0)
         application = Application(site=request.site, applied_at=request.applied_at)
@@ -179,6 +205,24 @@ def _new_record(request: PairRequest, claims: Claims, draft: Draft) -> DeviceRec
         address=claims.address,
         label_secret=claims.secret,
     )
+
+
+def _opened(record: DeviceRecord, claims: Claims, until: datetime) -> DeviceRecord:
+    """The record with its pairing window open; what the label or the person says now replaces what was known."""
+    if record.transport != "ble":
+        return record
+    said = {"address": claims.address, "label_secret": claims.secret, "passkey": claims.passkey}
+    return record.model_copy(update={name: value for name, value in said.items() if value} | {"window_until": until})
+
+
+def _taken(draft: Draft, claims: Claims, transport: Transport) -> str | None:
+    """Two patches with one address would be one to the radio."""
+    if transport != "ble" or claims.address is None:
+        return None
+    for device_id, known in draft.devices.items():
+        if known.record.address == claims.address and known.record.transport == "ble" and device_id != claims.device_id:
+            return f"The address {claims.address} belongs to {device_id} already: check it."
+    return None
 
 
 def _not_before(draft: Draft, device_id: str, patient: str | None) -> datetime | None:

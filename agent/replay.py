@@ -12,7 +12,7 @@ from pydantic_core import from_json
 
 from agent.events import Ready, Unfit, make_event
 from agent.prepare import event_key
-from device_drivers.base import Decoded, DecodeError, Decoder, DeviceContext
+from device_drivers.base import Decoded, DecodeError, Decoder, DeviceContext, Place
 from device_drivers.captures import read
 from device_drivers.captures.base import AttOperation, CaptureError
 from device_drivers.device_types import DEVICE_TYPES, SERVICE_TYPES, with_defaults
@@ -120,12 +120,18 @@ class Replay:
                 with_defaults(device_type, seen.type, seen.data) if device_type else seen.data,
                 occurred_at=seen.occurred_at,
                 gateway_id=self.gateway_id,
-                key=event_key(device.device_id, seen.stream, seen.boot, seen.sequence),
+                key=self._key(device, seen.place),
             )
             if isinstance(made, Unfit):
                 yield self._refused(operation, device, made.reason)
             else:
                 yield self._event(operation, device, made)
+
+    def _key(self, device: Device, place: Place | None) -> str:
+        if place is not None:
+            return event_key(device.device_id, place)
+        self.counts["unnumbered"] += 1
+        return f"{self.gateway_id}.gateway.replay.{self.counts['unnumbered']}"
 
     def _event(self, operation: AttOperation, device: Device, made: Ready) -> Replayed:
         self.counts["events"] += 1

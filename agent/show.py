@@ -11,6 +11,7 @@ def show_status(shown: dict[str, Any]) -> str:
     for link in shown.get("links", []):
         mark = "ok  " if link["connected"] else "DOWN"
         lines.append(f"  {mark} {link['link']}: {link['reason']}, {link['received']} messages since the start")
+        lines += [f"       CHECK: {warning}" for warning in link.get("warnings", [])]
     upstream = shown.get("upstream")
     if upstream:
         mark = "ok  " if upstream["reachable"] else "DOWN" if upstream["reachable"] is False else "--  "
@@ -41,7 +42,19 @@ def show_patches(shown: dict[str, Any]) -> str:
         if row.get("last_data"):
             parts.append(f"last data {row['last_data']}")
         lines.append(f"  {row['device_id']}  {', '.join(parts)}")
+        if "radio" in row:
+            lines.append(f"      {_radio(row['radio'])}")
     return "\n".join(lines)
+
+
+def _radio(radio: dict[str, Any]) -> str:
+    mark = "PAIR AGAIN" if radio["pair_again"] else "connected" if radio["connected"] else "not connected"
+    parts = [] if radio["reason"] == mark else [radio["reason"]]
+    parts += [f"since {radio['since']}"] if radio["since"] else []
+    if radio["last_heard"]:
+        parts.append(f"last heard {radio['last_heard']} at {radio['rssi']} dBm")
+    parts += [f"{name.replace('_', ' ')} {value}" for name, value in radio["about"].items()]
+    return f"{mark}: {', '.join(parts)}" if parts else mark
 
 
 def show_paired(result: dict[str, Any]) -> str:
@@ -54,5 +67,7 @@ def show_paired(result: dict[str, Any]) -> str:
     if "mqtt_password" in result:
         lines.append(f"MQTT user     {result['mqtt_username']}")
         lines.append(f"MQTT password {result['mqtt_password']}   (shown once; only its hash is stored)")
-    lines += [result[note] for note in ("mqtt_note", "mqtt_disabled") if note in result]
+    if result.get("bond") in {"bonded", "failed"}:
+        lines.append("Bonded with its passkey." if result["bond"] == "bonded" else "NOT BONDED.")
+    lines += [result[note] for note in ("bond_note", "mqtt_note", "mqtt_disabled") if note in result]
     return "\n".join(lines)

@@ -7,13 +7,19 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from agent.bonding import patch_states
 from agent.counters import Counters
 from agent.jobs import JobState
 from agent.sync import SyncState
+from buffer.devices import DeviceRecord
 from buffer.lanes import Lane
 from buffer.store import EventBuffer
 from config.settings import Settings
 from device_drivers.links.base import LinkState
+from device_drivers.links.ble_base import BleState, PatchState
+
+# What a patch says of itself that helps a technician
+_ABOUT = ("model_number", "firmware_revision", "battery_level", "clock")
 
 
 @dataclass(slots=True)
@@ -53,17 +59,7 @@ async def status(buffer: EventBuffer, settings: Settings, live: Live | None) -> 
     return shown | {
         "pid": os.getpid(),
         "started_at": _text(live.started_at),
-        "links": [
-            {
-                "link": link.name,
-                "connected": link.connected,
-                "reason": link.reason,
-                "since": _text(link.since),
-                "connects": link.connects,
-                "received": link.received,
-            }
-            for link in live.links()
-        ],
+        "links": [_link(link) for link in live.links()],
         "upstream": {
             "reachable": upstream.reachable,
             "reason": upstream.reason,
@@ -102,8 +98,37 @@ def patches(buffer: EventBuffer, live: Live | None) -> list[dict[str, Any]]:
             last = live.counters.last.get(device_id)
             row["last_data"] = last.at if last else None
             row["counters"] = dict(live.counters.by_device.get(device_id, {}))
+            for state in patch_states(live.links(), device_id)[:1]:
+                row["radio"] = _radio(state, record)
         rows.append(row)
     return rows
+
+
+def _link(link: LinkState) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "link": link.name,
+        "connected": link.connected,
+        "reason": link.reason,
+        "since": _text(link.since),
+        "connects": link.connects,
+        "received": link.received,
+    }
+    return shown | {"warnings": list(link.warnings.values())} if isinstance(link, BleState) else shown
+
+
+def _radio(state: PatchState, record: DeviceRecord) -> dict[str, Any]:
+    return {
+        "connected": state.connected,
+        "reason": state.reason,
+        "since": _text(state.since),
+        "pair_again": state.pair_again,
+        "bonded": state.bonded,
+        "last_heard": _text(state.last_heard),
+        "rssi": state.rssi,
+        "connects": state.connects,
+        "failures": state.failures,
+        "about": {name: record.facts[name] for name in _ABOUT if name in record.facts},
+    }
 
 
 def lane_words(queue: dict[str, int]) -> str:

@@ -67,8 +67,10 @@ async def pump(link: Link, ingest: Ingest, buffer: EventBuffer) -> None:
     """Frames of a link into the buffer, acknowledged when durable."""
     while True:
         batch = await link.receive()
-        future = ingest.receive(batch, link.transport)
+        future, asked = ingest.receive(batch, link.transport)
         future.add_done_callback(partial(_acknowledge, link, batch))
+        for item in asked:
+            link.ask(item)
         if link.unacknowledged >= link.window:
             buffer.flush()  # the other side sends no more until we acknowledge
 

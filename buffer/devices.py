@@ -1,6 +1,8 @@
 """The registry of paired patches: one sealed record each."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from schemas.base import BatchNumber, DateTime, DeviceId, IdempotencyKey, Model
 from schemas.patch_events import ActivationMethod, AdhesionQuality, ApplicationSite, DeviceType
@@ -38,6 +40,9 @@ class DeviceRecord(Model):
     not_before: DateTime | None = None
     address: str | None = None
     label_secret: str | None = None
+    # Until when a bond may be made, and the passkey where it was typed in instead of derived from the label.
+    window_until: DateTime | None = None
+    passkey: Annotated[int, Field(ge=0, le=999_999)] | None = None
     application: Application | None = None
     adhesion: AdhesionQuality | None = None
     facts: dict[str, int | str] = {}

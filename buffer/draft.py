@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 
-from buffer import marks
 from buffer.devices import DeviceRecord, Former
 from buffer.errors import SealError
 from buffer.keys import KEY_LENGTH, KeyRing
 from buffer.lanes import Lane
+from buffer.marks import Mark
 from buffer.quarantine import Limits, Quarantined, entry
 from buffer.sealing import CURRENT_DICTIONARY, Dek, pack
 from buffer.state import GATEWAY_REF, REGISTRY_DAY, Entry, Journal, MarkKey, State, Waiting
@@ -34,9 +34,9 @@ _PUT_DEVICE = (
     " ON CONFLICT(ref) DO UPDATE SET dek_id = excluded.dek_id, sealed = excluded.sealed"
 )
 _PUT_MARK = (
-    "INSERT INTO mark(device_ref, stream, boot, floor, high, gaps) VALUES (?, ?, ?, ?, ?, ?)"
+    "INSERT INTO mark(device_ref, stream, boot, floor, settled, runs) VALUES (?, ?, ?, ?, ?, ?)"
     " ON CONFLICT(device_ref, stream, boot) DO UPDATE"
-    " SET floor = excluded.floor, high = excluded.high, gaps = excluded.gaps"
+    " SET floor = excluded.floor, settled = excluded.settled, runs = excluded.runs"
 )
 _INSERT_QUARANTINE = "INSERT INTO quarantine(digest, sender, seen, dek_id, sealed) VALUES (?, ?, 1, ?, ?)"
 _SEEN_AGAIN = "UPDATE quarantine SET seen = seen + 1 WHERE digest = ?"
@@ -59,6 +59,12 @@ class Point:
 
     journal: int
     ops: int
+
+
+def mark_key(state: State, keys: KeyRing, device_id: str, stream: str, boot: int) -> MarkKey:
+    """The (blind) key of one stream of a paired patch."""
+    ref = state.devices[device_id].ref
+    return MarkKey(ref, stream, keys.blind("boot", f"{ref}|{stream}|{boot}")[:8])
 
 
 def dek_context(dek_id: int, device_ref: int, day: str, epoch: int, dict_id: int) -> bytes:
@@ -92,18 +98,27 @@ class Draft:
         number = self._count(self._state.numbers, "own", 1)
         return f"{self._state.gateway_id}.gateway.{self._state.epoch}.{number}"
 
-    def is_new(self, device_id: str, stream: str, boot: int, sequence: int) -> bool:
+    def is_new(self, device_id: str, stream: str, boot: int, sequence: int, step: int = 1) -> bool:
         """Record that this record of a paired patch is here; False when it was here before."""
-        ref = self._state.devices[device_id].ref
-        key = MarkKey(ref, stream, self._keys.blind("boot", f"{ref}|{stream}|{boot}")[:8])
+        key = mark_key(self._state, self._keys, device_id, stream, boot)
         mark = self._state.marks.get(key)
         if mark is not None and mark.has(sequence):
             return False
         if mark is None:
             self._make_room(key)
-        self._journal.set(self._state.marks, key, mark.add(sequence) if mark else marks.first(sequence))
+        self._journal.set(self._state.marks, key, (mark or Mark()).add(sequence, step))
         self._touched_marks[key] = None
         return True
+
+    def settle(self, device_id: str, stream: str, boot: int, step: int) -> list[tuple[int, int]]:
+        """Nothing will fill the holes of a stream any more: they are not asked for again, and handed back."""
+        key = mark_key(self._state, self._keys, device_id, stream, boot)
+        mark = self._state.marks.get(key)
+        holes = list(mark.holes(step)) if mark else []
+        if mark and holes:
+            self._journal.set(self._state.marks, key, mark.settle())
+            self._touched_marks[key] = None
+        return holes
 
     def forget(self, rows: Iterable[int], lane: Lane) -> None:
         """Delete delivered rows."""
@@ -267,7 +282,7 @@ class Draft:
         for key in self._touched_marks:
             mark = self._state.marks.get(key)
             if mark:
-                yield Op(_PUT_MARK, (*key, mark.floor, mark.high, mark.to_text()))
+                yield Op(_PUT_MARK, (*key, mark.floor, mark.settled, mark.to_text()))
         if self._state.numbers["own"] != self._own_before:
             yield Op("UPDATE meta SET value = ? WHERE key = 'own'", (self._state.numbers["own"],))
 

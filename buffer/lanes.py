@@ -33,7 +33,7 @@ def lane_of(event_type: EventType, data: Mapping[str, Any]) -> Lane:
         or data.get("clinical_significance") in {"critical", "emergency"}
         or data.get("delivery_success") is False
         or (event_type is EventType.AUDIT_TRAIL and data.get("severity") == "fault")
-        or (event_type is EventType.AUDIT_TRAIL and data.get("kind") == "gap_marker")
+        or (event_type is EventType.AUDIT_TRAIL and data.get("kind") in {"gap_marker", "sequence_gap"})
     )
     return Lane.URGENT if urgent else _BY_TYPE.get(event_type, Lane.TELEMETRY)
 

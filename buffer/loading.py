@@ -36,7 +36,7 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
     for dek_id, sealed in await _rows(connection, "SELECT dek_id, sealed FROM former"):
         former = Former.model_validate_json(by_id[dek_id].open(sealed))
         state.former[former.device_id] = former
-    marks = "SELECT device_ref, stream, boot, floor, high, gaps FROM mark ORDER BY id"
+    marks = "SELECT device_ref, stream, boot, floor, settled, runs FROM mark ORDER BY id"
     for ref, stream, boot, *mark in await _rows(connection, marks):
         state.marks[MarkKey(ref, stream, boot)] = Mark.from_row(*mark)
     for ref, dek_id, sealed in await _rows(connection, "SELECT device_ref, dek_id, sealed FROM waiting ORDER BY id"):

@@ -12,11 +12,12 @@ from typing import Any, Self
 import aiosqlite
 
 from buffer import database
-from buffer.draft import TABLES_WITH_DEK, Decide, T
+from buffer.draft import TABLES_WITH_DEK, Decide, T, mark_key
 from buffer.errors import MediumError, SealError
 from buffer.keys import KeyRing
 from buffer.lanes import Lane
 from buffer.loading import load, quota_pages, unwrap_dek
+from buffer.marks import Mark
 from buffer.quarantine import Limits, Quarantined
 from buffer.sealing import Dek, unpack
 from buffer.state import Entry, State
@@ -177,6 +178,10 @@ class EventBuffer:
     @property
     def devices(self) -> Mapping[str, Entry]:
         return self._state.devices
+
+    def mark(self, device_id: str, stream: str, boot: int) -> Mark | None:
+        """What is here of one stream of a paired patch; None when nothing is."""
+        return self._state.marks.get(mark_key(self._state, self._keys, device_id, stream, boot))
 
     @property
     def lanes(self) -> dict[Lane, int]:

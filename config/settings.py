@@ -25,6 +25,7 @@ def default_gateway_id() -> str:
 
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+AdapterName = Annotated[str, Field(pattern=r"^(hci\d{1,2}|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -72,6 +73,19 @@ class Mqtt(Section):
     broker_acl_file: Path | None = None
 
 
+class Ble(Section):
+    """The Bluetooth adapters, and how many patches each may hold."""
+
+    enabled: bool = True
+    adapters: Annotated[list[AdapterName], Field(min_length=1, max_length=8)] = ["hci0"]
+    stay_connected: Annotated[int, Field(ge=0, le=32)] = 4
+    connection_slots: Annotated[int, Field(ge=2, le=32)] = 5
+    visit_seconds: Seconds = 300
+    scan_silence_seconds: Seconds = 90
+    stale_link_seconds: Seconds = 900
+    pairing_window_seconds: Seconds = 600
+
+
 class Upstream(Section):
     """The central ingestion service."""
 
@@ -107,6 +121,7 @@ class Settings(Section):
     buffer: Buffer = Buffer()
     keys: Keys = Keys()
     mqtt: Mqtt = Mqtt()
+    ble: Ble = Ble()
     upstream: Upstream = Upstream()
     pairing: Pairing = Pairing()
     logging: Logging = Logging()

@@ -1,9 +1,9 @@
 """What links hand to decoders and decoders hand back.
 
-link or capture -> Frame -> Decoder.receive -> Decoded(observations, refused pieces, facts, writes)
+link or capture -> Frame -> Decoder.receive -> Decoded(observations, refused pieces, facts, writes, reads)
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
@@ -20,36 +20,52 @@ class Channel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One notification, indication, read value or MQTT message. `device` is what the link knows it by."""
+    """One notification, indication, read value or MQTT message. `device` is what the link knows it by.
+
+    `live`: a notification that nobody asked for; false while records are being fetched, None where it is not known.
+    """
 
     device: str
     channel: Channel
     payload: bytes
     received_at: datetime
+    live: bool | None = None
+
+
+class Place(NamedTuple):
+    """Where a record stands in its patch's own numbering. `step`: the distance between neighbours, as far as known."""
+
+    stream: str
+    boot: int
+    sequence: int
+    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
     """What a patch said, in the contract's field names; `data` may still lack required fields.
 
-    (`stream`, `boot`, `sequence`) is the patch's own numbering, and with the device id the idempotency key.
+    `place` is the patch's own numbering, and with the device id the idempotency key. What a patch does not
+    number (`place` None) is heard when it says something else than before under the same `code`.
     `occurred_at` is ISO 8601 text; None where the patch did not say.
     """
 
     type: EventType
-    stream: str
-    boot: int
-    sequence: int
+    place: Place | None
     occurred_at: str | None
     data: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A piece of a frame that could not be read, and why, in words."""
+    """A piece of a frame that could not be used, and why, in words.
+
+    `place`: the record itself was read, so fetching it again would change nothing.
+    """
 
     payload: bytes
     reason: str
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +78,16 @@ class Write:
 
 @dataclass(slots=True)
 class Decoded:
-    """All that came of one frame. `facts` are about the device and outlive the connection (session start, features)."""
+    """All that came of one frame. `facts` are about the device and outlive the connection (session start, features).
+
+    `writes` and `reads` are what the decoder asks the link for next, if there is one.
+    """
 
     observations: list[Observation] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     facts: dict[str, int | str] = field(default_factory=dict)
     writes: list[Write] = field(default_factory=list)
+    reads: list[Channel] = field(default_factory=list)
 
 
 class DecodeError(Exception):
@@ -103,10 +123,82 @@ class Decoder(Protocol):
         ...
 
 
+class RecordAnswer(NamedTuple):
+    """What a record access control point said: the procedure ended well (`done`) or not, and why; `aborted` answers the
+    request to stop.
+    """
+
+    aborted: bool
+    done: bool
+    reason: str
+
+
+class RecordAccess(Protocol):
+    """How stored records are asked for in one service. Deleting them is not part of it."""
+
+    @property
+    def stream(self) -> str:
+        """The stream of the observations."""
+        ...
+
+    @property
+    def boot_fact(self) -> str:
+        """Which fact of the device holds the boot."""
+        ...
+
+    @property
+    def spacing_fact(self) -> str:
+        """Which fact holds the least distance between records."""
+        ...
+
+    @property
+    def control(self) -> Channel:
+        """The control point."""
+        ...
+
+    @property
+    def records(self) -> Channel:
+        """Where the records arrive."""
+        ...
+
+    def report_from(self, sequence: int) -> bytes:
+        """The request for every stored record from `sequence` on."""
+        ...
+
+    def abort(self) -> bytes:
+        """The request to stop."""
+        ...
+
+    def answer(self, value: bytes) -> RecordAnswer | None:
+        """An indication of the control point; None when it ends nothing."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GattPlan:
+    """What a collector does with one service on every connection: reads, then subscriptions, then stored records.
+
+    `authenticated`: the service is used only over a bond made with a passkey. `writes` are the only opcodes (first
+    octets) that exist for its control points. `advertised` reads the service's data in an advertisement: an urgent flag
+    and the newest record's number; None where the octets say nothing.
+    """
+
+    service: str
+    authenticated: bool = False
+    reads: tuple[Channel, ...] = ()
+    subscriptions: tuple[Channel, ...] = ()
+    records: RecordAccess | None = None
+    writes: Mapping[Channel, frozenset[int]] = field(default_factory=dict)
+    advertised: Callable[[bytes], tuple[bool, int | None] | None] | None = None
+
+
 class Profile(Protocol):
-    """A module of device_drivers/profiles: its channels, and a decoder per device."""
+    """A module of device_drivers/profiles: its channels, its GATT plan where it is a GATT service, and a decoder per
+    device.
+    """
 
     CHANNELS: frozenset[Channel]
+    GATT: GattPlan | None
 
     def decoder(self, device: DeviceContext) -> Decoder:
         """A fresh decoder for one device."""

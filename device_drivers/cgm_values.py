@@ -133,21 +133,13 @@ def run_time(value: bytes, quirks: Quirks) -> int:
     return u16(_checked(value, 2, quirks, "Session Run Time"), 0)
 
 
-class RacpResponse(NamedTuple):
-    """0x2A52, what the patch answers: a number of records, or a code for a request (1 success, 6 no records)."""
-
-    records: int | None = None
-    request: int | None = None
-    code: int | None = None
+GET_INTERVAL, INTERVAL = 0x02, 0x03
 
 
-def racp_response(value: bytes) -> RacpResponse:
-    """`05 00 <count u16>` or `06 00 <request> <code>`; RACP never carries a CRC. LayoutError otherwise."""
-    if len(value) == 4 and value[:2] == b"\x05\x00":
-        return RacpResponse(records=u16(value, 2))
-    if len(value) == 4 and value[:2] == b"\x06\x00":
-        return RacpResponse(request=value[2], code=value[3])
-    raise LayoutError("not a RACP response")
+def socp_request(opcode: int, *, with_crc: bool, quirks: Quirks) -> bytes:
+    """0x2AAC, a request without operand."""
+    body = bytes([opcode])
+    return body + crc16(body, quirks.crc).to_bytes(2, "little") if with_crc else body
 
 
 def socp_response(value: bytes, *, crc_expected: bool, quirks: Quirks) -> tuple[int, bytes]:

@@ -31,6 +31,8 @@ class TypeRow:
 
 
 _MQTT = "mqtt_topics"
+# Every BLE patch may have these.
+_SHARED = frozenset({"device_information", "battery", "current_time"})
 
 DEVICE_TYPES: dict[DeviceType, TypeRow] = {
     "insulin_patch": TypeRow(
@@ -45,7 +47,7 @@ DEVICE_TYPES: dict[DeviceType, TypeRow] = {
     "hormone_patch_microsizefibers": TypeRow(frozenset({_MQTT})),
     "vaccine_patch": TypeRow(frozenset({_MQTT})),
     "diagnostic_sensor": TypeRow(
-        frozenset({_MQTT, "continuous_glucose"}),
+        frozenset({_MQTT, "continuous_glucose"}) | _SHARED,
         quirks={
             # CRC-16/CCITT-FALSE in four of four published frames
             "Guardian 4": Quirks(crc="ccitt_false"),

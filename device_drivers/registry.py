@@ -2,12 +2,13 @@
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from typing import cast
 
 from device_drivers import profiles
-from device_drivers.base import Channel, Profile
+from device_drivers.base import Channel, GattPlan, Profile
 
 GROUP = "patch_gateway.profiles"
 
@@ -28,6 +29,14 @@ def all_profiles() -> dict[str, Profile]:
                 raise ValueError(f"profiles {owners[channel]} and {name} both claim channel {'/'.join(channel)}")
             owners[channel] = name
     return found
+
+
+def gatt_plans(names: Iterable[str]) -> list[GattPlan]:
+    """The plans of these profiles that are GATT services, in the order in which a connection works through them: device
+    information first, because the model selects quirks; services with stored records last.
+    """
+    plans = [plan for name in names if (plan := all_profiles()[name].GATT) is not None]
+    return sorted(plans, key=lambda plan: (plan.records is not None, plan.service != "180a", plan.service))
 
 
 def profile_of(channel: Channel) -> Profile | None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from schemas.base import Count, DateTime, DeviceId, Model, Text
 
@@ -18,6 +18,20 @@ class DeviceStatus(Model):
     code: StatusCode
     severity: Literal["info", "warning", "fault"]
     detail: Annotated[Text, Field(max_length=512)] | None = None
+
+
+class SequenceGap(Model):
+    """Records that the patch numbered but can no longer give: `from` to `to` of one stream, both included."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    kind: Literal["sequence_gap"] = "sequence_gap"
+    device_id: DeviceId
+    stream: Text
+    from_: Annotated[Count, Field(alias="from")]
+    to: Count
+    reason: Text
+    timestamp: DateTime
 
 
 class GapMarker(Model):

@@ -25,6 +25,8 @@ from typing import get_args
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from schemas.key_list import KeyList
 from schemas.patch_events import DeviceType
@@ -36,6 +38,12 @@ _EPOCH = date(2020, 1, 1)
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _DEVICE_TYPES: tuple[DeviceType, ...] = get_args(DeviceType)
 _ALPHABET = re.compile(r"[A-Z2-7]{165}", re.ASCII)
+
+
+def passkey_of(secret: bytes) -> int:
+    """The passkey of LE Secure Connections that the patch derives from its label's secret too, 0 to 999999."""
+    derived = HKDF(SHA256(), length=4, salt=None, info=b"nflx-passkey-v1").derive(secret)
+    return int.from_bytes(derived, "big") % 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

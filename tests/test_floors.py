@@ -33,6 +33,10 @@ HOMES = {
     "zstandard": ("buffer/sealing.py", "uploader/ingest_api.py", "central/bodies.py"),
     "httpx": ("uploader/ingest_api.py", "central", "agent/demo/scene.py"),
     "paho": ("device_drivers/links", "device_drivers/emulated/mqtt_publisher.py", "agent/demo/fleet.py"),
+    "bleak": ("device_drivers/links",),
+    "bleak_retry_connector": ("device_drivers/links/ble.py",),
+    "dbus_fast": ("device_drivers/links",),
+    "bumble": ("device_drivers/emulated",),
     "apscheduler": ("agent/jobs.py",),
     "rich": ("agent/demo",),
     "asyncpg": ("central",),
@@ -82,6 +86,7 @@ def test_imports():
         ("uploader/base.py", "from config.settings import Settings"),
         ("agent/app.py", "import central.app"),
         ("agent/app.py", "import bleak"),
+        ("buffer/store.py", "import bumble"),
         ("buffer/store.py", "def late():\n    import httpx"),
     ],
 )

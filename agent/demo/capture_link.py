@@ -6,12 +6,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from agent.demo.budget import Budget
-from device_drivers import cgm_values
-from device_drivers.base import Frame
+from device_drivers.base import DeviceContext, Frame
 from device_drivers.captures import read
 from device_drivers.emulated import cgm
-from device_drivers.links.base import Batch, LinkState
-from device_drivers.profiles.continuous_glucose import MEASUREMENT, SESSION_START
+from device_drivers.links.base import Asked, Batch, LinkState
+from device_drivers.profiles.continuous_glucose import SESSION_START, decoder
 
 
 class CaptureLink:
@@ -43,24 +42,27 @@ class CaptureLink:
     async def receive(self) -> Batch:
         return await self._inbox.get()
 
+    def ask(self, asked: Asked) -> None:
+        """A file answers nothing."""
+
     def acknowledge(self, batch: Batch) -> None:
         self.unacknowledged -= len(batch.frames)
 
     async def _one_pass(self) -> None:
         start = self._next_start()
-        for frame in self._frames:
-            value = frame.payload
-            if frame.channel == SESSION_START:
-                value = cgm.session_start(start)
-            elif frame.channel == MEASUREMENT:
-                records = len(cgm_values.split_records(value)[0])
-                if not self._budget.take(records):
+        counting = decoder(DeviceContext(self._device_id))
+        for captured in self._frames:
+            value = cgm.session_start(start) if captured.channel == SESSION_START else captured.payload
+            frame = Frame(self._device_id, captured.channel, value, datetime.now(UTC))
+            events = len(counting.receive(frame).observations)
+            if events:
+                if not self._budget.take(events):
                     return
-                self.made += records
+                self.made += events
                 await asyncio.sleep(self._pause())
             self.state.received += 1
             self.unacknowledged += 1
-            self._inbox.put_nowait(Batch([Frame(self._device_id, frame.channel, value, datetime.now(UTC))]))
+            self._inbox.put_nowait(Batch([frame]))
 
     def _next_start(self) -> datetime:
         """The captured hour ends now; two sessions never start in the same second."""

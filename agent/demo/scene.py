@@ -133,6 +133,9 @@ broker_inflight = 4000
 broker_password_file = "{self.mosquitto.passwords}"
 broker_acl_file = "{self.mosquitto.access}"
 
+[ble]
+enabled = false
+
 [upstream]
 url = "http://127.0.0.1:{self.valve.port}"
 api_key_file = "{self.central.key_file}"

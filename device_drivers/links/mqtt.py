@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from paho.mqtt.client import MQTTMessage
 
 from device_drivers.base import Frame, Refused
-from device_drivers.links.base import Batch, LinkState
+from device_drivers.links.base import Asked, Batch, LinkState
 from device_drivers.links.mqtt_connection import (
     RECEIVE_MAXIMUM,
     ConnectionLost,
@@ -87,6 +87,9 @@ class MqttLink:
 
     async def receive(self) -> Batch:
         return await self._inbox.get()
+
+    def ask(self, asked: Asked) -> None:
+        """A patch that publishes is not asked for anything."""
 
     def acknowledge(self, batch: Batch) -> None:
         assert isinstance(batch, MqttBatch)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import from_json, to_json
 
-from device_drivers.base import Channel, Decoded, DecodeError, DeviceContext, Frame, Observation, Refused
+from device_drivers.base import Channel, Decoded, DecodeError, DeviceContext, Frame, Observation, Place, Refused
 from schemas.audit_shapes import DeviceStatus
 from schemas.event_types import EventType
 from schemas.problems import field_errors, sentence
@@ -26,6 +26,7 @@ _TYPE_AND_TIME = {
 URGENT_KINDS = ("dosage", "status", "alert")
 BULK_KINDS = ("sensor", "adhesion")
 CHANNELS = frozenset(Channel(SERVICE, kind) for kind in _TYPE_AND_TIME)
+GATT = None
 _ADHESION_FIELDS = {"device_id", "timestamp", "adhesion_quality"}
 _COUNTER_LIMIT = 2**63
 
@@ -68,7 +69,7 @@ class MqttDecoder:
             if unknown:
                 return Decoded(refused=[Refused(frame.payload, "an adhesion report has unknown fields")])
             data.pop("timestamp", None)
-        return Decoded(observations=[Observation(event_type, kind, boot, sequence, _text(occurred_at), data)])
+        return Decoded(observations=[Observation(event_type, Place(kind, boot, sequence), _text(occurred_at), data)])
 
     def _problem(self, data: dict[str, Any]) -> str | None:
         if data.get("device_id") != self._device_id:

@@ -16,7 +16,9 @@ def gateway(folder):
 
 
 def by_hand(device_id, *more):
+    address = ":".join(f"{octet:02X}" for octet in device_id[-6:].encode())
     claims = ("pair", "--device-id", device_id, "--batch", BATCH, "--type", "insulin_patch", "--patient", PATIENT)
+    claims = (*claims, "--address", address)
     return (*claims, *more)
 
 

@@ -77,8 +77,8 @@ async def drain(sync, buffer):
 async def test_a_redelivered_message_is_stored_once(buffer):
     counters = Counters()
     ingest = Ingest(buffer, "gw-test", counters)
-    await ingest.receive(batch(reading(PATCH, 1), reading(PATCH, 1)), "mqtt")
-    await ingest.receive(batch(reading(PATCH, 1), reading(PATCH, 2)), "mqtt")
+    await ingest.receive(batch(reading(PATCH, 1), reading(PATCH, 1)), "mqtt")[0]
+    await ingest.receive(batch(reading(PATCH, 1), reading(PATCH, 2)), "mqtt")[0]
     assert buffer.lanes[Lane.SENSOR] == 2
     assert (counters.total["durable"], counters.total["duplicate"]) == (2, 2)
 
@@ -88,7 +88,7 @@ async def test_alerts_go_to_the_urgent_lane_at_once(tmp_path):
     await slow.submit(lambda draft: draft.put_device(RECORD), now=True)
     await Ingest(slow, "gw-test", Counters()).receive(
         batch(reading(PATCH, 1, alert_triggered=True), kind="alert"), "mqtt"
-    )
+    )[0]
     assert slow.lanes[Lane.URGENT] == 1
     await slow.close()
 
@@ -96,7 +96,7 @@ async def test_alerts_go_to_the_urgent_lane_at_once(tmp_path):
 async def test_unpaired_while_a_frame_was_on_its_way(buffer):
     ingest = Ingest(buffer, "gw-test", Counters())
     gone = buffer.submit(lambda draft: draft.remove_device(PATCH))
-    await ingest.receive(batch(reading(PATCH, 1)), "mqtt")
+    await ingest.receive(batch(reading(PATCH, 1)), "mqtt")[0]
     await gone
     ((_, _, item),) = await buffer.quarantine_entries()
     assert "unpaired or paired anew" in item.reason
@@ -114,7 +114,7 @@ async def test_what_a_former_patient_measured_never_reaches_the_next(buffer):
     async def wear(patient):
         await buffer.submit(unpair(PATCH), now=True)
         request = PairRequest(transport="mqtt", patient=patient)
-        assert (await buffer.submit(pair(request, claims, "gw-test"), now=True)).new
+        assert (await buffer.submit(pair(request, claims, "gw-test", timedelta(minutes=10)), now=True)).new
 
     def at(sequence, moment):
         return reading(PATCH, sequence, timestamp=moment.isoformat())
@@ -123,23 +123,23 @@ async def test_what_a_former_patient_measured_never_reaches_the_next(buffer):
     await wear("pt_aaaaaaaaaaaaaaaa")
     await wear("pt_bbbbbbbbbbbbbbbb")
     past, future = datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) + timedelta(minutes=1)
-    fates = await ingest.receive(batch(at(1, past), at(2, future)), "mqtt")
+    fates = await ingest.receive(batch(at(1, past), at(2, future)), "mqtt")[0]
     assert [name for name, *_ in fates] == ["quarantined", "durable"]
     await wear("pt_bbbbbbbbbbbbbbbb")
-    assert [name for name, *_ in await ingest.receive(batch(at(3, past)), "mqtt")] == ["quarantined"]
+    assert [name for name, *_ in await ingest.receive(batch(at(3, past)), "mqtt")[0]] == ["quarantined"]
     ((_, _, item), *_) = await buffer.quarantine_entries()
     assert item.reason.startswith("before_pairing")
 
 
 async def test_wrong_transport(buffer):
-    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "ble")
+    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "ble")[0]
     ((_, _, item),) = await buffer.quarantine_entries()
     assert "wrong_transport" in item.reason
 
 
 async def test_a_decoders_bug_keeps_the_octets(buffer, monkeypatch):
     monkeypatch.setattr("device_drivers.profiles.mqtt_topics.MqttDecoder.receive", lambda *_: 1 / 0)
-    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "mqtt")
+    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "mqtt")[0]
     ((_, _, item),) = await buffer.quarantine_entries()
     assert "internal error" in item.reason
 
@@ -149,14 +149,16 @@ async def test_a_bug_while_deciding_sets_that_record_aside_and_acknowledges_the_
 
     real = Draft.is_new
 
-    def broken(self, device_id, stream, boot, sequence):
-        found = real(self, device_id, stream, boot, sequence)
+    def broken(self, device_id, stream, boot, sequence, step=1):
+        found = real(self, device_id, stream, boot, sequence, step)
         if sequence == 2:
             raise RuntimeError("bug")
         return found
 
     monkeypatch.setattr(Draft, "is_new", broken)
-    fates = await Ingest(buffer, "gw-test", Counters()).receive(batch(*(reading(PATCH, n) for n in (1, 2, 3))), "mqtt")
+    fates = await Ingest(buffer, "gw-test", Counters()).receive(batch(*(reading(PATCH, n) for n in (1, 2, 3))), "mqtt")[
+        0
+    ]
     assert [name for name, *_ in fates] == ["durable", "quarantined", "durable"]
     ((_, _, item),) = await buffer.quarantine_entries()
     assert "internal error" in item.reason
@@ -165,7 +167,7 @@ async def test_a_bug_while_deciding_sets_that_record_aside_and_acknowledges_the_
 async def test_a_full_quarantine_is_named_by_a_gap_marker_that_is_uploaded(buffer):
     ingest = Ingest(buffer, "gw-test", Counters())
     for number in range(5):
-        await ingest.receive(batch(b"bad %d" % number), "mqtt")
+        await ingest.receive(batch(b"bad %d" % number), "mqtt")[0]
     assert (buffer.quarantined, sum(buffer.overflow.values())) == (2, 3)
     jobs = Jobs(buffer)
     assert await jobs._gap_markers() == "1 markers"
@@ -176,13 +178,13 @@ async def test_a_full_quarantine_is_named_by_a_gap_marker_that_is_uploaded(buffe
     assert {k: marker["data"][k] for k in ("kind", "device_id", "count")} == {
         "kind": "gap_marker", "device_id": PATCH, "count": 3
     }  # fmt: skip
-    await ingest.receive(batch(b"bad 9"), "mqtt")
+    await ingest.receive(batch(b"bad 9"), "mqtt")[0]
     assert sum(buffer.overflow.values()) == 1
 
 
 async def test_retries_keep_and_refusals_set_aside(buffer):
     ingest = Ingest(buffer, "gw-test", Counters())
-    await ingest.receive(batch(*(reading(PATCH, n) for n in range(4))), "mqtt")
+    await ingest.receive(batch(*(reading(PATCH, n) for n in range(4))), "mqtt")[0]
 
     def mixed(events):
         return [Accepted(), Refused("not this one"), Retry("later", 0.0), Accepted(deduped=True)]
@@ -210,7 +212,7 @@ def test_a_stepping_clock_lists_one_run_and_not_every_minute_since():
 
 
 async def test_unauthorised_waits_a_minute(buffer):
-    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "mqtt")
+    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "mqtt")[0]
     sync = sync_to(buffer, Upstream(Retry("no key", unauthorised=True)))
     assert await sync.step() == 60
     assert (sync.state.reachable, sync.state.reason) == (False, "no key")
@@ -218,8 +220,8 @@ async def test_unauthorised_waits_a_minute(buffer):
 
 async def test_lanes_are_not_mixed_and_urgent_goes_first(buffer):
     ingest = Ingest(buffer, "gw-test", Counters())
-    await ingest.receive(batch(*(reading(PATCH, n) for n in range(3))), "mqtt")
-    await ingest.receive(batch(reading(PATCH, 1, alert_triggered=True), kind="alert"), "mqtt")
+    await ingest.receive(batch(*(reading(PATCH, n) for n in range(3))), "mqtt")[0]
+    await ingest.receive(batch(reading(PATCH, 1, alert_triggered=True), kind="alert"), "mqtt")[0]
     upstream = Upstream()
     await drain(sync_to(buffer, upstream), buffer)
     assert [len(keys) for keys in upstream.sent] == [1, 3]
@@ -229,7 +231,7 @@ async def test_lanes_are_not_mixed_and_urgent_goes_first(buffer):
 async def test_a_row_that_does_not_open_leaves_the_queue_and_is_named(tmp_path):
     buffer = await EventBuffer.open(tmp_path / "b.db", KEK, gateway_id="gw-test")
     await buffer.submit(lambda draft: draft.put_device(RECORD), now=True)
-    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1), reading(PATCH, 2)), "mqtt")
+    await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1), reading(PATCH, 2)), "mqtt")[0]
     await buffer.close()
     with sqlite3.connect(tmp_path / "b.db") as connection:
         connection.execute("UPDATE event SET sealed = zeroblob(80) WHERE id = 1")

@@ -24,11 +24,13 @@ def replay(*arguments):
 def test_events_as_they_would_be_sent():
     done, events = replay("--json", "--device", f"{DEVICE},diagnostic_sensor,7", CAPTURE)
     assert done.returncode == 0
-    assert len(events) == cgm_capture.RECORDS
+    readings = [event for event in events if event["type"] == "sensor_reading"]
+    assert len(readings) == cgm_capture.RECORDS
+    assert [event["data"]["code"] for event in events if event not in readings] == ["session_stopped"]
     assert [event["idempotency_key"] for event in events[:2]] == ["NFLX_0A1B2C3D.cgm.7.0", "NFLX_0A1B2C3D.cgm.7.1"]
     for event in events:
         ENVELOPE.validate_json(json.dumps(event))
-    assert [event["data"]["reading_value"] for event in events] == [float(r.glucose) for r in cgm_capture.records()]
+    assert [event["data"]["reading_value"] for event in readings] == [float(r.glucose) for r in cgm_capture.records()]
 
 
 def test_another_boot_has_other_keys():
@@ -40,7 +42,7 @@ def test_another_boot_has_other_keys():
 def test_a_device_nobody_named_is_marked():
     done, _ = replay(CAPTURE)
     assert "(unpaired)" in done.stdout
-    assert "60 events, 0 refused" in done.stderr
+    assert "61 events, 0 refused" in done.stderr
 
 
 def test_frames():

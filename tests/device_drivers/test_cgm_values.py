@@ -120,14 +120,6 @@ def test_run_time():
     assert cgm.run_time(octets("020008C3"), SPEC) == 2
 
 
-def test_racp_responses():
-    assert cgm.racp_response(octets("05000201")) == (258, None, None)
-    assert cgm.racp_response(octets("06000106")) == (None, 1, 6)
-    for wrong in ("060106", "0500030201"):
-        with pytest.raises(cgm.LayoutError):
-            cgm.racp_response(octets(wrong))
-
-
 def test_socp_responses():
     assert cgm.socp_response(octets("1C02013C3B"), crc_expected=True, quirks=SPEC) == (0x1C, b"\x02\x01")
     assert cgm.socp_response(octets("1C0202A709"), crc_expected=True, quirks=SPEC) == (0x1C, b"\x02\x02")

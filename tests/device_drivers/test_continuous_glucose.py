@@ -32,7 +32,7 @@ def decode():
 def test_a_reading(decode):
     found = decode.receive(frame(MEASUREMENT, record()))
     (seen,) = found.observations
-    assert (seen.stream, seen.boot, seen.sequence) == ("cgm", 20261124080000, 5)
+    assert seen.place == ("cgm", 20261124080000, 5, 1)
     assert seen.occurred_at == "2026-11-24T08:05:00+00:00"
     assert seen.data == {
         "device_id": PATCH,
@@ -61,7 +61,7 @@ def test_a_reading(decode):
 )
 def test_annunciation(decode, changes, expected):
     fields = {"glucose": 120, "offset": 5, "trend": 0, "quality": 90, **changes}
-    (seen,) = decode.receive(frame(MEASUREMENT, cgm.measurement(cgm.Record(**fields)))).observations
+    *_, seen = decode.receive(frame(MEASUREMENT, cgm.measurement(cgm.Record(**fields)))).observations
     assert {name: seen.data.get(name) for name in expected} == expected
 
 
@@ -85,7 +85,7 @@ def test_a_given_boot_and_an_anchored_clock():
     later = made.receive(frame(MEASUREMENT, record(offset=11), NOW + timedelta(minutes=3)))
     assert first.observations[0].occurred_at == NOW.isoformat()
     assert later.observations[0].occurred_at == (NOW + timedelta(minutes=1)).isoformat()
-    assert later.observations[0].boot == 3
+    assert later.observations[0].place.boot == 3
 
 
 def test_another_collector_cannot_rekey_a_running_session(decode):
@@ -113,7 +113,7 @@ def test_a_next_session_whose_stop_nobody_saw(decode):
         made.receive(frame(SESSION_START, cgm.session_start(LATER), LATER + timedelta(hours=1))).facts["cgm_last"] == 0
     )
     seen = made.receive(frame(MEASUREMENT, record(offset=40))).observations[0]
-    assert (seen.boot, seen.occurred_at) == (20261126080000, "2026-11-26T08:40:00+00:00")
+    assert (seen.place.boot, seen.occurred_at) == (20261126080000, "2026-11-26T08:40:00+00:00")
 
 
 @pytest.mark.parametrize("shift", [-120, 1, 60, 99, 180])
@@ -123,7 +123,7 @@ def test_a_start_written_by_another_collector_is_no_next_session(decode, shift):
     written = cgm.session_start(START + timedelta(minutes=shift))
     assert made.receive(frame(SESSION_START, written, START + timedelta(minutes=101))).facts == {}
     seen = [made.receive(frame(MEASUREMENT, record(offset=offset))).observations[0] for offset in (50, 100)]
-    assert [(item.boot, item.sequence) for item in seen] == [(20261124080000, 50), (20261124080000, 100)]
+    assert [(item.place.boot, item.place.sequence) for item in seen] == [(20261124080000, 50), (20261124080000, 100)]
 
 
 def test_the_same_start_read_again_does_not_hide_the_stop(decode):
@@ -156,7 +156,7 @@ def test_one_bad_record_does_not_take_the_good_one_with_it(decode):
     good, bad = record(offset=5), bytearray(record(offset=6))
     bad[-1] ^= 1
     found = decode.receive(frame(MEASUREMENT, good + bytes(bad)))
-    assert [seen.sequence for seen in found.observations] == [5]
+    assert [seen.place.sequence for seen in found.observations] == [5]
     assert [piece.payload for piece in found.refused] == [bytes(bad)]
 
 

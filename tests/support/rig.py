@@ -141,6 +141,7 @@ def make_gateway(folder: Path, broker: Broker | None = None, upstream: tuple[str
     folder.mkdir(parents=True, exist_ok=True)
     make_key_file(folder / "state" / "kek")
     text = f'[gateway]\nid = "gw-test"\nstate_dir = "{folder}/state"\nruntime_dir = "{folder}/run"\n'
+    text += "[ble]\nenabled = false\n"
     if broker:
         (folder / "mqtt-password").write_text(broker.gateway_password)
         text += (

@@ -1,0 +1,94 @@
+"""The air between a gateway's controller and emulated patches, and `python -m device_drivers.emulated.radio TRANSPORT`.
+
+TRANSPORT is one of bumble's names: `usb:0` puts a patch on the air with a real dongle.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from bumble import hci
+from bumble.controller import Controller
+from bumble.core import PhysicalTransport
+from bumble.link import LocalLink
+from bumble.transport import open_transport
+
+from device_drivers.emulated.ble_patch import BlePatch
+from device_drivers.emulated.cgm_sensor import CgmSensor
+
+
+class Air(LocalLink):
+    """`drop` says which packets are lost between two controllers."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # bumble
+        self.drop: Callable[[Controller, Controller], bool] = lambda _sender, _receiver: False
+
+    def send_acl_data(
+        self, sender_controller: Controller, destination_address: hci.Address, transport: PhysicalTransport, data: bytes
+    ) -> None:
+        """As in bumble, but with the sender's address of the connection: BlueZ changes its random address at each scan,
+        and data of a central that scans while it is connected would be lost.
+        """
+        connection = sender_controller.le_connections.get(destination_address)
+        receiver = self.find_le_controller(destination_address)
+        if connection and receiver and not self.drop(sender_controller, receiver):
+            asyncio.get_running_loop().call_soon(receiver.on_link_acl_data, connection.self_address, transport, data)
+
+
+class GatewayController(Controller):
+    """The controller behind a gateway's adapter. `deaf`: it hears nothing until it is reset, as firmware that hangs."""
+
+    deaf = False
+
+    def send_hci_packet(self, packet: hci.HCI_Packet) -> None:
+        if isinstance(packet, hci.HCI_LE_Advertising_Report_Event):
+            if self.deaf:
+                return
+            for report in packet.reports:
+                report.rssi = -50 - random.randrange(30)  # noqa: S311 - no two packets arrive alike
+        super().send_hci_packet(packet)
+
+    def on_hci_reset_command(self, command: hci.HCI_Reset_Command) -> hci.HCI_StatusReturnParameters:
+        self.deaf = False
+        return super().on_hci_reset_command(command)
+
+
+def add_patch(air: Air, address: str, sensor: CgmSensor, passkey: int | None) -> BlePatch:
+    """A patch on an emulated air; `start` puts it on."""
+    controller = Controller(address, link=air)
+    return BlePatch(address, sensor, passkey, source=controller, sink=controller, controller=controller)
+
+
+async def on_a_radio(transport: str, address: str, passkey: int) -> None:
+    """One glucose patch on a real controller, a record a minute, until it is stopped."""
+    async with await open_transport(transport) as hci_transport:
+        source, sink = hci_transport.source, hci_transport.sink
+        sensor = CgmSensor(datetime.now(UTC) - timedelta(hours=1))
+        sensor.measure_until(60)
+        patch = BlePatch(address, sensor, passkey, source=source, sink=sink)
+        await patch.start()
+        print(f"On the air: {address}, passkey {passkey:06}, {len(sensor.records)} records.", flush=True)  # noqa: T201
+        while True:
+            await asyncio.sleep(60)
+            await patch.measure(max(sensor.records) + 1)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Put an emulated glucose patch on a Bluetooth controller.")
+    parser.add_argument("transport", help="bumble's name of it, such as usb:0 or hci-socket:0")
+    parser.add_argument("--address", default="C0:FF:EE:00:00:04")
+    parser.add_argument("--passkey", type=int, default=123456)
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(on_a_radio(arguments.transport, arguments.address, arguments.passkey))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,362 @@
+"""One BLE adapter: its owner, which scans, connects one patch at a time, and survives bluetoothd and the adapter."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bleak import BleakClient
+from bleak.backends.device import BLEDevice
+from bleak.backends.scanner import AdvertisementData
+from bleak_retry_connector import establish_connection
+
+from device_drivers import advertising
+from device_drivers.links.base import Asked, Batch
+from device_drivers.links.ble_base import (
+    BleOptions,
+    BlePatches,
+    BleState,
+    BondLost,
+    Claims,
+    PatchLost,
+    PatchState,
+    RadioLost,
+)
+from device_drivers.links.ble_bus import Adapter, Bluez, Known, Refused
+from device_drivers.links.ble_config import read_main_conf, supervision_warning
+from device_drivers.links.ble_connection import BleBatch, Connection
+from device_drivers.links.ble_pairing import bond
+from device_drivers.links.ble_peer import Peer
+from device_drivers.links.ble_policy import next_patch, stays
+from device_drivers.links.ble_scanner import Scanner
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS = 2.0
+_CONNECT_SECONDS = 45.0
+_DISCONNECT_SECONDS = 12.0
+# One attempt is two of bleak's, 20 s each at most; the patch is heard again before the next.
+_ATTEMPTS = 2
+
+
+class BleLink:
+    """A Link over one adapter. One owner per adapter: no second program may connect on it."""
+
+    transport = "ble"
+    # Nobody waits for our acknowledgement: what is not durable is fetched again.
+    window = 1 << 30
+    unacknowledged = 0
+
+    def __init__(
+        self,
+        options: BleOptions,
+        patches: BlePatches,
+        claims: Claims,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._options, self._patches, self._claims, self._clock = options, patches, claims, clock
+        self._inbox: asyncio.Queue[Batch] = asyncio.Queue()
+        self._peers: dict[str, Peer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._wake = asyncio.Event()
+        self._bluez: Bluez | None = None
+        self._adapter: Adapter | None = None
+        self._lost: asyncio.Future[str] | None = None
+        self.state = BleState(f"ble {options.adapter}")
+
+    async def receive(self) -> Batch:
+        return await self._inbox.get()
+
+    def acknowledge(self, batch: Batch) -> None:
+        assert isinstance(batch, BleBatch)
+        batch.connection.acknowledged()
+
+    def ask(self, asked: Asked) -> None:
+        peer = self._peers.get(asked.device)
+        if peer and peer.connection:
+            peer.connection.ask(asked)
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._session()
+            except RadioLost as error:
+                self._down(str(error))
+            except Refused as error:
+                self._down(f"BlueZ refuses: {error}")
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    # one life of bluetoothd and of the adapter
+
+    async def _session(self) -> None:
+        self._lost = asyncio.get_running_loop().create_future()
+        bluez = self._bluez = Bluez(self._on_lost, self._on_table)
+        work: list[asyncio.Task[None]] = []
+        try:
+            await bluez.open()
+            adapter = self._adapter = await self._find_adapter(bluez)
+            await self._adopt(bluez, adapter)
+            scanner = Scanner(bluez, adapter, self._on_heard, self._anybody_missing, self._options.scan_silence)
+            work = [
+                asyncio.create_task(each) for each in (scanner.run(), self._dispatch(bluez, adapter), bluez.ended())
+            ]
+            self._up(adapter)
+            await _first([*work, self._lost])
+            if self._lost.done():
+                raise RadioLost(self._lost.result())
+            for task in work:
+                if task.done():
+                    task.result()
+        finally:
+            for task in (*work, *self._tasks):
+                task.cancel()
+            await asyncio.gather(*work, *self._tasks, return_exceptions=True)
+            self._bluez = self._adapter = None
+            bluez.close()
+
+    async def _find_adapter(self, bluez: Bluez) -> Adapter:
+        wanted = self._options.adapter
+        try:
+            adapter = await bluez.adapter(wanted)
+        except Refused as error:
+            raise RadioLost(f"bluetoothd is not running ({error}): systemctl status bluetooth") from None
+        if adapter is None:
+            raise RadioLost(f"there is no adapter {wanted}: plugged in? `bluetoothctl list` shows those BlueZ has")
+        if not adapter.powered:
+            try:
+                await bluez.power(adapter, on=True)
+            except Refused as error:
+                raise RadioLost(f"the adapter {adapter.name} is off ({error}): rfkill list") from None
+        return adapter
+
+    async def _adopt(self, bluez: Bluez, adapter: Adapter) -> None:
+        """Links that an earlier process left up would look like ours: they are ended, their bonds stay."""
+        self._sync()
+        ours = {peer.patch.address for peer in self._peers.values()}
+        for address, known in (await self._devices(bluez, adapter)).items():
+            if known.connected and address in ours:
+                with contextlib.suppress(Refused):
+                    await bluez.call(known.path, "org.bluez.Device1", "Disconnect")
+
+    async def _devices(self, bluez: Bluez, adapter: Adapter) -> dict[str, Known]:
+        """What BlueZ knows, compared with the registry."""
+        devices = await bluez.devices(adapter)
+        ours = {peer.patch.address: peer for peer in self._peers.values()}
+        for address, peer in ours.items():
+            known = devices.get(address)
+            peer.state.bonded = bool(known and known.bonded)
+        strangers = sorted(address for address, known in devices.items() if known.bonded and address not in ours)
+        self._warn(
+            "strangers",
+            f"bonded in BlueZ but not paired here: {', '.join(strangers)} (`bluetoothctl remove ADDRESS` forgets one)"
+            if strangers
+            else None,
+        )
+        self._claims.bonded(adapter.name, [r.patch.device_id for r in ours.values() if r.state.bonded])
+        return devices
+
+    # which patch next
+
+    def _sync(self) -> None:
+        """Follow the registry: patches that were paired, unpaired, or whose pairing window opened."""
+        paired = self._patches.patches()
+        for device_id in self._peers.keys() - paired.keys():
+            peer = self._peers.pop(device_id)
+            del self.state.patches[device_id]
+            if peer.connection:
+                peer.connection.lost("unpaired")
+        for device_id, patch in paired.items():
+            if device_id in self._peers:
+                self._peers[device_id].renew(patch)
+            else:
+                state = self.state.patches[device_id] = PatchState(since=self._clock())
+                self._peers[device_id] = Peer(patch, state)
+
+    def _anybody_missing(self) -> bool:
+        return any(not peer.connection for peer in self._peers.values())
+
+    async def _dispatch(self, bluez: Bluez, adapter: Adapter) -> None:
+        """One connect at a time, for ever."""
+        while True:
+            self._wake.clear()
+            self._sync()
+            peer = self._next(adapter)
+            if peer is None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), 1.0)
+                continue
+            try:
+                await self._reach(bluez, adapter, peer)
+            finally:
+                if not peer.connection:
+                    self._claims.release(peer.patch.device_id)
+
+    def _next(self, adapter: Adapter) -> Peer | None:
+        now = time.monotonic()
+        in_use = sum(peer.connection is not None for peer in self._peers.values())
+        chosen = next_patch((peer.candidate(now) for peer in self._peers.values()), now, self._options.policy, in_use)
+        for peer in self._peers.values():
+            peer.away(self._clock())
+        if chosen is None:
+            return None
+        other = self._claims.bonded_elsewhere(chosen, adapter.name)
+        if other or not self._claims.take(chosen, adapter.name):
+            peer = self._peers[chosen]
+            peer.wait(5.0)
+            peer.say(f"with the adapter {other or 'that reached it first'}", self._clock())
+            return None
+        return self._peers[chosen]
+
+    # one patch
+
+    async def _reach(self, bluez: Bluez, adapter: Adapter, peer: Peer) -> None:
+        devices = await self._devices(bluez, adapter)
+        known = devices.get(peer.patch.address)
+        if peer.patch.authenticated:
+            if known and known.bonded and peer.lost_bond and peer.patch.passkey is not None:
+                # A person pairs it again: the half of the bond that is left here goes.
+                with contextlib.suppress(Refused):
+                    await bluez.remove(adapter, known.path)
+                peer.forget_device()
+                peer.say("the old bond is removed, waiting to hear the patch", self._clock())
+                return
+            if not (known and known.bonded):
+                await self._bond(bluez, adapter, peer)
+                return
+        await self._connect(peer)
+
+    async def _bond(self, bluez: Bluez, adapter: Adapter, peer: Peer) -> None:
+        """Pair, where a person opened the window; else say that one must."""
+        patch = peer.patch
+        if patch.passkey is None:
+            peer.unbonded(self._clock())
+            return
+        assert peer.device is not None
+        peer.say("pairing", self._clock())
+        outcome = await bond(bluez, adapter, peer.device.details["path"], patch.passkey)
+        log.info("ble: %s device=%s", outcome.reason, patch.device_id)
+        peer.bond_tried(outcome, self._clock())
+        if outcome.bonded:
+            await self._devices(bluez, adapter)
+            await self._connect(peer)
+
+    async def _connect(self, peer: Peer) -> None:
+        patch = peer.patch
+        assert peer.device is not None
+        connection = Connection(patch, self._patches, self._options, self._sink, self._clock)
+        peer.say("connecting", self._clock())
+        peer.connection = connection
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                client = await establish_connection(
+                    BleakClient,
+                    peer.device,
+                    patch.device_id,
+                    disconnected_callback=lambda _: connection.lost("the link was lost"),
+                    max_attempts=_ATTEMPTS,
+                    use_services_cache=False,
+                )
+        except BaseException as error:
+            peer.connection = None
+            if not isinstance(error, Exception):
+                raise
+            self._failed(peer, PatchLost(f"does not connect ({error or type(error).__name__})"))
+            return
+        task = asyncio.create_task(self._serve(peer, connection, client))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, peer: Peer, connection: Connection, client: BleakClient) -> None:
+        """A connection from its beginning to its end."""
+        peer.connected(self._clock())
+        stay = stays(len(self._peers), self._options.policy)
+        try:
+            reason = await connection.run(client, stay=stay)
+            if connection.proven or not peer.patch.authenticated:
+                peer.ended(reason, connection.complete, self._clock())
+            else:
+                self._failed(peer, PatchLost(reason))
+        except PatchLost as error:
+            self._failed(peer, error)
+        except Exception:
+            log.exception("ble: connection failed device=%s", peer.patch.device_id)
+            self._failed(peer, PatchLost("internal error: please report it"))
+        finally:
+            # The D-Bus connection of a client must be closed, also where bluetoothd is gone and nothing answers.
+            letting_go = asyncio.create_task(_disconnect(client))
+            _LETTING_GO.add(letting_go)
+            letting_go.add_done_callback(_LETTING_GO.discard)
+            if self._lost is not None and not self._lost.done():
+                await asyncio.shield(letting_go)
+            peer.connection = None
+            self._claims.release(peer.patch.device_id)
+            self._wake.set()
+
+    def _failed(self, peer: Peer, error: PatchLost) -> None:
+        if self._lost is not None and self._lost.done():
+            return  # not the patch's fault
+        log.warning("ble: %s device=%s", error, peer.patch.device_id)
+        suspicious = peer.failed(str(error), self._clock())
+        if isinstance(error, BondLost) or (suspicious and peer.patch.authenticated and peer.state.bonded):
+            peer.bond_lost(self._clock())
+
+    # what the radio says
+
+    def _sink(self, batch: BleBatch) -> None:
+        self.state.received += len(batch.frames)
+        self._inbox.put_nowait(batch)
+
+    def _on_heard(self, device: BLEDevice, data: AdvertisementData) -> None:
+        address = device.address.upper()
+        for peer in self._peers.values():
+            if peer.patch.address == address:
+                said = advertising.read(data.service_data, peer.patch.plans)
+                peer.heard(device, data.rssi, said, self._clock())
+                self._wake.set()
+
+    def _on_lost(self, path: str | None, reason: str) -> None:
+        if self._lost is not None and not self._lost.done() and path in {None, self._adapter and self._adapter.path}:
+            self._lost.set_result(reason)
+
+    def _on_table(self, path: str, *, added: bool) -> None:
+        """GATT services of a device come with a connection; afterwards they come and go when its firmware changed."""
+        for peer in self._peers.values():
+            if peer.connection and peer.device and path.startswith(peer.device.details["path"] + "/"):
+                peer.connection.table_changed(path, added=added)
+
+    def _up(self, adapter: Adapter) -> None:
+        self._warn("supervision", supervision_warning(read_main_conf()))
+        self.state.connected, self.state.since = True, self._clock()
+        self.state.reason = f"adapter {adapter.name} ({adapter.address})"
+        self.state.connects += 1
+        log.info("ble: adapter ready name=%s address=%s", adapter.name, adapter.address)
+
+    def _down(self, reason: str) -> None:
+        if self.state.connected or self.state.reason != reason:
+            log.warning("ble: no radio link=%s reason=%s", self.state.name, reason)
+        self.state.connected, self.state.reason, self.state.since = False, reason, self._clock()
+        for peer in self._peers.values():
+            peer.radio_lost(self._clock())
+
+    def _warn(self, name: str, text: str | None) -> None:
+        if text is None:
+            self.state.warnings.pop(name, None)
+        elif self.state.warnings.get(name) != text:
+            self.state.warnings[name] = text
+            log.warning("ble: %s", text)
+
+
+# Clients that are being disconnected; kept here because nothing else refers to the tasks.
+_LETTING_GO: set[asyncio.Task[None]] = set()
+
+
+async def _first(futures: Sequence["asyncio.Future[Any]"]) -> None:
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _disconnect(client: BleakClient) -> None:
+    with contextlib.suppress(Exception):
+        await asyncio.wait_for(client.disconnect(), _DISCONNECT_SECONDS)

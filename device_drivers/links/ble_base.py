@@ -1,0 +1,116 @@
+"""What the BLE link is told and what it shows: patches, options, the state of each patch in words."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, Protocol
+
+from device_drivers.base import GattPlan, RecordAccess
+from device_drivers.links.base import LinkState
+from device_drivers.links.ble_policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class BleOptions:
+    """One adapter, by name (`hci0`) or by address, and how to use it. Times in seconds."""
+
+    adapter: str
+    policy: Policy
+    scan_silence: float = 90.0
+    stale_link: float = 900.0
+    page: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class BlePatch:
+    """One paired patch. `passkey` while its pairing window is open; `interval` between its notifications in seconds."""
+
+    device_id: str
+    address: str
+    plans: tuple[GattPlan, ...]
+    passkey: int | None = field(default=None, repr=False)
+    interval: float = 0.0
+
+    @property
+    def authenticated(self) -> bool:
+        """Does one of its profiles demand a bond made with a passkey?"""
+        return any(plan.authenticated for plan in self.plans)
+
+
+class Missing(NamedTuple):
+    """From which record on to ask; `hole` when later records are here already."""
+
+    first: int
+    hole: bool
+
+
+class Claims:
+    """Shared by the links of one gateway: which adapter has which patch, so that two never reach for one."""
+
+    def __init__(self) -> None:
+        self._holder: dict[str, str] = {}
+        self._bonded: dict[str, str] = {}
+
+    def take(self, device_id: str, adapter: str) -> bool:
+        """May this adapter connect to the patch now?"""
+        return self._holder.setdefault(device_id, adapter) == adapter
+
+    def release(self, device_id: str) -> None:
+        self._holder.pop(device_id, None)
+
+    def bonded(self, adapter: str, device_ids: Iterable[str]) -> None:
+        """These are bonded on this adapter, and nothing else is."""
+        self._bonded = {known: other for known, other in self._bonded.items() if other != adapter}
+        self._bonded |= dict.fromkeys(device_ids, adapter)
+
+    def bonded_elsewhere(self, device_id: str, adapter: str) -> str | None:
+        """Another adapter that holds the patch's bond."""
+        holder = self._bonded.get(device_id, adapter)
+        return None if holder == adapter else holder
+
+
+class BlePatches(Protocol):
+    """The gateway's registry, as far as a radio needs it."""
+
+    def patches(self) -> Mapping[str, BlePatch]:
+        """The patches paired over BLE, by device id."""
+        ...
+
+    def missing(self, device_id: str, access: RecordAccess) -> Missing | None:
+        """Which stored records are wanted; None while the patch's session is not known."""
+        ...
+
+
+@dataclass(slots=True)
+class PatchState:
+    """One patch as a technician sees it."""
+
+    reason: str = "not heard yet"
+    since: datetime | None = None
+    connected: bool = False
+    bonded: bool | None = None
+    last_heard: datetime | None = None
+    rssi: int | None = None
+    connects: int = 0
+    failures: int = 0
+    pair_again: bool = False
+
+
+@dataclass(slots=True)
+class BleState(LinkState):
+    """The adapter, its patches, and what is wrong with the machine around it."""
+
+    patches: dict[str, PatchState] = field(default_factory=dict)
+    warnings: dict[str, str] = field(default_factory=dict)
+
+
+class RadioLost(Exception):
+    """bluetoothd or the adapter is gone; the message is for a person."""
+
+
+class PatchLost(Exception):
+    """The connection to one patch could not be made or ended; the message is for a person."""
+
+
+class BondLost(PatchLost):
+    """The patch does not accept the bond we have, or there is none."""

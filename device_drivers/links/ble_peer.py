@@ -1,0 +1,135 @@
+"""What an adapter remembers of one patch between connections, and what it says of it. Plain bookkeeping."""
+
+import time
+from datetime import datetime
+
+from bleak.backends.device import BLEDevice
+
+from device_drivers.advertising import NOTHING, Advertised
+from device_drivers.links.ble_base import BlePatch, PatchState
+from device_drivers.links.ble_connection import Connection
+from device_drivers.links.ble_pairing import Bonding
+from device_drivers.links.ble_policy import FRESH_SECONDS, Candidate, backoff
+
+# A patch that is heard, is bonded, and does not connect so often in a row has lost its half of the bond.
+_SUSPICIOUS = 3
+# A passkey leaks one bit with each wrong attempt.
+_BOND_TRIES = 3
+_PAIR_AGAIN = "pair it again: patch-gateway pair, with its label or --passkey"
+_LONG = 3_600.0
+# After an end the patch needs a moment, and BlueZ two seconds, before the link is gone on both sides.
+_PAUSE = 2.0
+_AWAY = 60.0
+
+
+class Peer:
+    """One patch at one adapter; `state` is what `status` shows."""
+
+    def __init__(self, patch: BlePatch, state: PatchState) -> None:
+        self.patch, self.state = patch, state
+        self.device: BLEDevice | None = None
+        self.connection: Connection | None = None
+        self.lost_bond = False
+        self._heard_at: float | None = None
+        self._data_at: float | None = None
+        self._not_before = 0.0
+        self._bond_tries = 0
+        self._said = NOTHING
+        self._known_sequence: int | None = None
+
+    def candidate(self, now: float) -> Candidate:
+        """For the policy."""
+        said = self._said.sequence
+        return Candidate(
+            self.patch.device_id,
+            connected=self.connection is not None,
+            heard_at=self._heard_at if self.device else None,
+            data_at=self._data_at,
+            not_before=self._not_before,
+            urgent=self._said.urgent and (self._data_at is None or now - self._data_at > _AWAY),
+            news=said is not None and said != self._known_sequence,
+            wants_pairing=self.patch.passkey is not None and self.state.bonded is False,
+        )
+
+    def renew(self, patch: BlePatch) -> None:
+        """The registry changed: an opened pairing window starts afresh."""
+        if patch.passkey is not None and self.patch.passkey is None:
+            self._bond_tries, self._not_before, self.state.pair_again = 0, 0.0, False
+        self.patch = patch
+
+    def say(self, reason: str, now: datetime) -> None:
+        if self.state.reason != reason:
+            self.state.reason, self.state.since = reason, now
+
+    def wait(self, seconds: float) -> None:
+        """Not to be tried before."""
+        self._not_before = time.monotonic() + seconds
+
+    def heard(self, device: BLEDevice, rssi: int, said: Advertised, now: datetime) -> None:
+        self.device, self._heard_at, self._said = device, time.monotonic(), said
+        self.state.last_heard, self.state.rssi = now, rssi
+
+    def forget_device(self) -> None:
+        """BlueZ's object of it is gone: it must be heard anew."""
+        self.device, self._heard_at, self.lost_bond = None, None, False
+        self.state.bonded, self.state.failures = False, 0
+
+    def away(self, now: datetime) -> None:
+        """Say how long it was not heard."""
+        if self.connection or self.state.pair_again or self._heard_at is None:
+            return
+        silent = time.monotonic() - self._heard_at
+        if silent > max(_AWAY, FRESH_SECONDS):
+            self.say("out of range or switched off: its records wait on the patch", now)
+
+    def connected(self, now: datetime) -> None:
+        self.state.connected, self.state.connects = True, self.state.connects + 1
+        self.say("connected", now)
+
+    def ended(self, reason: str, complete: bool, now: datetime) -> None:
+        """The connection ended without a fault of the patch, or the link was lost."""
+        self.state.connected = False
+        self.say(reason, now)
+        self.wait(_PAUSE)
+        if complete:
+            self._data_at, self._known_sequence = time.monotonic(), self._said.sequence
+            self.state.failures, self.lost_bond, self.state.pair_again = 0, False, False
+
+    def failed(self, reason: str, now: datetime) -> bool:
+        """The patch did not do what was asked. True when it happens too often for a bond that both sides have."""
+        self.state.connected = False
+        self.state.failures += 1
+        self.say(reason, now)
+        self.wait(backoff(self.state.failures))
+        return self.state.failures >= _SUSPICIOUS
+
+    def bond_lost(self, now: datetime) -> None:
+        """Do not try again and again: a person must."""
+        self.lost_bond, self.state.pair_again = True, True
+        self.say(f"the patch does not know this gateway's bond any more; {_PAIR_AGAIN}", now)
+        self.wait(_LONG)
+        if self.patch.passkey is not None:
+            self.wait(0)
+
+    def unbonded(self, now: datetime) -> None:
+        self.state.pair_again = True
+        self.say(f"paired here, but BlueZ has no bond with it; {_PAIR_AGAIN}", now)
+        self.wait(_LONG)
+
+    def bond_tried(self, outcome: Bonding, now: datetime) -> None:
+        """One attempt with the passkey."""
+        self.state.bonded = outcome.bonded
+        if outcome.bonded:
+            self._bond_tries, self.state.pair_again, self.lost_bond = 0, False, False
+            self.say(outcome.reason, now)
+            return
+        self._bond_tries += 1
+        self.state.pair_again = self._bond_tries >= _BOND_TRIES
+        self.say(f"{outcome.reason}; {_PAIR_AGAIN}" if self.state.pair_again else outcome.reason, now)
+        self.wait(_LONG if self.state.pair_again else _PAUSE)
+
+    def radio_lost(self, now: datetime) -> None:
+        """The adapter or bluetoothd is gone: nothing known of the air is true any more."""
+        self.device, self._heard_at, self._not_before = None, None, 0.0
+        self.state.connected = False
+        self.say("waiting for the adapter", now)

@@ -1,0 +1,76 @@
+"""Which patch to connect to next, decided from what is known of each: plain values in, one name out.
+
+Up to `stay_connected` patches on an adapter stay connected. Above that a patch is visited when it is heard: connect,
+drain its records, drop; the oldest data first, an urgent flag before all.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+# An advertisement is fresh this long: BlueZ's discovery repeats itself every 10.5 s. Nobody fresher answers a connect.
+FRESH_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Thresholds. One of `slots` is kept free for an urgent patch and for pairing."""
+
+    stay_connected: int = 4
+    slots: int = 5
+    visit_seconds: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One patch, times on one monotonic clock: when it was last heard, when its data were last complete here, and
+    before when it must not be tried again. `wants_pairing`: a person waits for it.
+    """
+
+    device_id: str
+    connected: bool = False
+    heard_at: float | None = None
+    data_at: float | None = None
+    not_before: float = 0.0
+    urgent: bool = False
+    news: bool = False
+    wants_pairing: bool = False
+
+    def first(self) -> bool:
+        """Does it go before all others, and into the slot that is kept free?"""
+        return self.urgent or self.wants_pairing
+
+
+def stays(patches: int, policy: Policy) -> bool:
+    """Do connections last, with so many patches?"""
+    return patches <= policy.stay_connected
+
+
+def next_patch(candidates: Iterable[Candidate], now: float, policy: Policy, in_use: int) -> str | None:
+    """The patch to connect to now; None when there is none to gain or no slot. `in_use`: slots taken by anybody."""
+    known = list(candidates)
+    staying = stays(len(known), policy)
+    ready = [
+        item
+        for item in known
+        if not item.connected
+        and item.heard_at is not None
+        and now - item.heard_at <= FRESH_SECONDS
+        and now >= item.not_before
+        and in_use < policy.slots - (not item.first())
+        and (staying or _due(item, now, policy))
+    ]
+    if not ready:
+        return None
+    best = min(
+        ready, key=lambda item: (not item.first(), -1.0 if item.data_at is None else item.data_at, item.device_id)
+    )
+    return best.device_id
+
+
+def _due(item: Candidate, now: float, policy: Policy) -> bool:
+    return item.first() or item.news or item.data_at is None or now - item.data_at >= policy.visit_seconds
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return min(300.0, 2.0 * 2.0 ** max(0, failures - 1))

@@ -1,0 +1,114 @@
+"""Record Access Control Point 0x2A52 (GATT Specification Supplement), and one fetch of stored records through it."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from device_drivers.base import Channel, RecordAccess, RecordAnswer
+
+REPORT_RECORDS, ABORT = 0x01, 0x03
+_NUMBER, _RESPONSE = 0x05, 0x06
+_NULL, _FROM = 0x00, 0x03
+_OFFSET_FILTER = 0x01
+_SUCCESS, _NO_RECORDS = 0x01, 0x06
+_CODES = {
+    0x02: "the patch does not know the request",
+    0x03: "the patch finds the operator invalid",
+    0x04: "the patch does not support the operator",
+    0x05: "the patch finds the operand invalid",
+    0x07: "the patch could not stop",
+    0x08: "the patch could not complete the request",
+    0x09: "the patch does not support the operand",
+    0x0A: "the patch's record server is busy",
+}
+
+
+class RacpResponse(NamedTuple):
+    """What a patch answers: a number of records, or a code for a request (1 success, 6 no records)."""
+
+    records: int = 0
+    request: int = 0
+    code: int = 0
+
+
+def racp_response(value: bytes) -> RacpResponse | None:
+    """`05 00 <count u16>` or `06 00 <request> <code>`; None for any other form."""
+    if len(value) == 4 and value[:2] == bytes([_NUMBER, _NULL]):
+        return RacpResponse(records=int.from_bytes(value[2:], "little"))
+    if len(value) == 4 and value[:2] == bytes([_RESPONSE, _NULL]):
+        return RacpResponse(request=value[2], code=value[3])
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class SigRecordAccess:
+    """RACP as CGMS and the Glucose Service use it: a filter of one 16-bit number. It never carries a CRC."""
+
+    service: str
+    stream: str
+    boot_fact: str
+    spacing_fact: str
+    records: Channel
+
+    @property
+    def control(self) -> Channel:
+        return Channel(self.service, "2a52")
+
+    def report_from(self, sequence: int) -> bytes:
+        """`01 03 01 <u16>`: report stored records, greater than or equal. A wrapped sequence is asked for by its low
+        16 bits.
+        """
+        return bytes([REPORT_RECORDS, _FROM, _OFFSET_FILTER]) + (sequence & 0xFFFF).to_bytes(2, "little")
+
+    def abort(self) -> bytes:
+        return bytes([ABORT, _NULL])
+
+    def answer(self, value: bytes) -> RecordAnswer | None:
+        found = racp_response(value)
+        if found is None or found.request not in {REPORT_RECORDS, ABORT}:
+            return None
+        aborted, code = found.request == ABORT, found.code
+        if code in {_SUCCESS, _NO_RECORDS}:
+            return RecordAnswer(aborted, done=True, reason="complete" if code == _SUCCESS else "no records")
+        return RecordAnswer(aborted, done=False, reason=_CODES.get(code, f"the patch answers code 0x{code:02X}"))
+
+
+class Ended(NamedTuple):
+    """How a fetch ended: everything reported; a page, with more to ask for; or refused, with the reason."""
+
+    how: Literal["complete", "page", "refused"]
+    reason: str
+
+
+class Fetch:
+    """One fetch, sans-IO: the request, a page's end, the answer.
+
+    After `page` records the fetch is stopped, so that what is on its way stays bounded; the next one goes on from what
+    is durable by then.
+    """
+
+    def __init__(self, access: RecordAccess, page: int) -> None:
+        self._access, self._page = access, page
+        self._stopping = False
+        self.notifications = 0
+
+    def start(self, sequence: int) -> bytes:
+        """The request."""
+        return self._access.report_from(sequence)
+
+    def record(self) -> bytes | None:
+        """A notification came; the request to stop when the page is full."""
+        self.notifications += 1
+        if self.notifications < self._page or self._stopping:
+            return None
+        self._stopping = True
+        return self._access.abort()
+
+    def answer(self, value: bytes) -> Ended | None:
+        """An indication came; None while the fetch goes on."""
+        found = self._access.answer(value)
+        if found is None or (found.aborted and not self._stopping):
+            return None  # the late answer to an earlier request to stop
+        if self._stopping:
+            # The report may have ended, and been answered, before the patch saw the request to stop.
+            return Ended("page", found.reason)
+        return Ended("complete" if found.done else "refused", found.reason)
