@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 from agent.records import missing
 from buffer.devices import DeviceRecord
+from buffer.draft import Draft
 from buffer.store import EventBuffer
 from config.settings import Settings
 from device_drivers.base import RecordAccess
@@ -31,6 +32,14 @@ class Registry:
             if known.record.transport == "ble" and known.record.address is not None
         }
 
+    def bonded(self, device_id: str) -> None:
+        def decide(draft: Draft) -> None:
+            record = draft.device(device_id)
+            if record is not None:
+                draft.put_device(record.model_copy(update={"window_until": None, "passkey": None}))
+
+        self._buffer.submit(decide, now=True)
+
     def missing(self, device_id: str, access: RecordAccess) -> Missing | None:
         known = self._buffer.devices.get(device_id)
         return missing(self._buffer, known.record, access) if known else None
@@ -50,6 +59,7 @@ def _patch(record: DeviceRecord, now: datetime) -> BlePatch:
         str(record.address).upper(),
         tuple(gatt_plans(DEVICE_TYPES[record.device_type].profiles)),
         passkey(record) if open_window else None,
+        record.window_until if open_window else None,
         60.0 * _interval(record),
     )
 

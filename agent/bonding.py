@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from device_drivers.links.base import LinkState
@@ -17,14 +18,16 @@ def patch_states(links: Sequence[LinkState], device_id: str) -> list[PatchState]
     return sorted(found, key=lambda state: (not state.connected, not state.bonded, not state.last_heard))
 
 
-async def bonding(links: Callable[[], Sequence[LinkState]], device_id: str) -> dict[str, Any]:
-    """Wait a while for the bond: `bonded`, `failed` with the reason, or `waiting` with what it waits for."""
+async def bonding(links: Callable[[], Sequence[LinkState]], device_id: str, window: datetime | None) -> dict[str, Any]:
+    """Wait a while for the bond: `bonded`, `failed` with the reason, or `waiting` with what it waits for. A failure
+    before the radio saw this `window` is an old one.
+    """
     states: list[PatchState] = []
     for _ in range(round(_SECONDS / _POLL)):
         states = patch_states(links(), device_id)
         if any(state.bonded for state in states):
             return {"bond": "bonded"}
-        if states and all(state.pair_again for state in states):
+        if states and all(state.pair_again and state.window == window for state in states):
             return {"bond": "failed", "bond_note": states[0].reason}
         await asyncio.sleep(_POLL)
     radio = next((link for link in links() if isinstance(link, BleState)), None)

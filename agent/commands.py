@@ -72,7 +72,7 @@ class Commands:
             return {"bond": "not needed"}
         if self._live is None:
             return {"bond": "waiting", "bond_note": "The daemon is not running: it bonds with the patch when it runs."}
-        return await bonding(self._live.links, device_id)
+        return await bonding(self._live.links, device_id, record.window_until)
 
     def _paired(self, done: Paired, transport: str) -> dict[str, Any]:
         result: dict[str, Any] = {

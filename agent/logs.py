@@ -42,12 +42,15 @@ class TextFormatter(JsonFormatter):
         return f"{line['time']} {line['level']:<7} {line['message']}{trace}"
 
 
+_RADIO = ("bleak", "bleak_retry_connector", "dbus_fast", "bluetooth_adapters")
+
+
 def set_up(level: str, style: str) -> None:
-    """Log to stderr; other libraries speak up from warning on."""
+    """Log to stderr; other libraries speak up from warning on: in between they tell every octet a patch sends."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("httpx", "httpcore", "aiosqlite", "apscheduler", "asyncio"):
+    for name in ("httpx", "httpcore", "aiosqlite", "apscheduler", "asyncio", *_RADIO):
         logging.getLogger(name).setLevel(logging.WARNING)

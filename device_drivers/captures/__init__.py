@@ -22,4 +22,4 @@ def read(stream: BinaryIO) -> Iterator[AttOperation]:
     elif head.startswith(b"{"):
         yield from jsonl.operations(stream)
     else:
-        raise CaptureError("not a capture this version reads: btsnoop (H4, datalink 1002) or our JSON Lines")
+        raise CaptureError("not a capture this version reads: btsnoop (datalink 1002 or 2001) or our JSON Lines")

@@ -1,7 +1,8 @@
-r"""btsnoop, datalink 1002 (HCI UART, H4): what Android and BlueZ write.
+r"""btsnoop, datalinks 1002 (HCI UART, H4: Android) and 2001 (Linux monitor: what `btmon -w` writes).
 
-File header: "btsnoop\0", version u32 = 1, datalink u32. Record: original length u32, included length u32, flags u32
-(bit 0: controller to host), drops u32, microseconds since year 0 i64, data. All big-endian.
+File header: "btsnoop\0", version u32 = 1, datalink u32. Record: original length u32, included length u32, flags u32,
+drops u32, microseconds since year 0 i64, data. All big-endian. Flags of 1002: bit 0 set from controller to host; the
+packet begins with its H4 type. Flags of 2001: adapter index in the upper half, the kind of packet in the lower.
 """
 
 import struct
@@ -12,14 +13,16 @@ from typing import BinaryIO
 from device_drivers.captures.base import CaptureError, HciRecord
 
 MAGIC = b"btsnoop\0"
-DATALINK_H4 = 1002
+DATALINK_H4, DATALINK_MONITOR = 1002, 2001
 _HEADER = struct.Struct(">8sII")
 _RECORD = struct.Struct(">IIIIq")
 _EPOCH_MICROSECONDS = 0x00DCDDB30F2F8000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The largest H4 packet is ISO or ACL data with a 16-bit length, plus headers; more is damage, not data.
 MAX_RECORD = 65_535 + 16
-_DATALINKS = {1001: "H1 (un-encapsulated HCI)", 1003: "BCSP", 1004: "H5 (3-wire)", 2001: "Linux monitor"}
+_DATALINKS = {1001: "H1 (un-encapsulated HCI)", 1003: "BCSP", 1004: "H5 (3-wire)"}
+# Monitor opcodes that are HCI packets: (H4 type, sent by the host)
+_MONITOR = {2: (b"\x01", True), 3: (b"\x04", False), 4: (b"\x02", True), 5: (b"\x02", False)}
 
 
 def records(stream: BinaryIO) -> Iterator[HciRecord]:
@@ -30,9 +33,9 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
     _, version, datalink = _HEADER.unpack(header)
     if version != 1:
         raise CaptureError(f"btsnoop version {version} is not known (1 is)")
-    if datalink != DATALINK_H4:
+    if datalink not in {DATALINK_H4, DATALINK_MONITOR}:
         name = _DATALINKS.get(datalink, "unknown")
-        raise CaptureError(f"btsnoop datalink {datalink} ({name}) is not read by this version: 1002 (H4) is")
+        raise CaptureError(f"btsnoop datalink {datalink} ({name}) is not read by this version: 1002 and 2001 are")
     number = 0
     while head := stream.read(_RECORD.size):
         number += 1
@@ -44,7 +47,10 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
         data = stream.read(included)
         if len(data) < included:
             raise CaptureError(f"the file is truncated: record {number} has {len(data)} of its {included} octets")
-        yield HciRecord(number, _time(stamp, number), data, sent=not flags & 1)
+        if datalink == DATALINK_H4:
+            yield HciRecord(number, _time(stamp, number), data, sent=not flags & 1)
+        elif (kind := _MONITOR.get(flags & 0xFFFF)) is not None:
+            yield HciRecord(number, _time(stamp, number), kind[0] + data, sent=kind[1])
 
 
 def _time(stamp: int, number: int) -> datetime:

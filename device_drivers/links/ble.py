@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = 2.0
 _CONNECT_SECONDS = 45.0
 _DISCONNECT_SECONDS = 12.0
-# One attempt is two of bleak's, 20 s each at most; the patch is heard again before the next.
-_ATTEMPTS = 2
+# 20 s at most; the patch is heard again before the next.
+_ATTEMPTS = 1
 
 
 class BleLink:
@@ -60,6 +60,7 @@ class BleLink:
         self._options, self._patches, self._claims, self._clock = options, patches, claims, clock
         self._inbox: asyncio.Queue[Batch] = asyncio.Queue()
         self._peers: dict[str, Peer] = {}
+        self._unpaired: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
         self._bluez: Bluez | None = None
@@ -147,7 +148,7 @@ class BleLink:
         ours = {peer.patch.address: peer for peer in self._peers.values()}
         for address, peer in ours.items():
             known = devices.get(address)
-            peer.state.bonded = bool(known and known.bonded)
+            peer.state.bonded = bool(known and known.bonded) and not peer.lost_bond
         strangers = sorted(address for address, known in devices.items() if known.bonded and address not in ours)
         self._warn(
             "strangers",
@@ -168,6 +169,7 @@ class BleLink:
             del self.state.patches[device_id]
             if peer.connection:
                 peer.connection.lost("unpaired")
+            self._unpaired.add(peer.patch.address)
         for device_id, patch in paired.items():
             if device_id in self._peers:
                 self._peers[device_id].renew(patch)
@@ -183,6 +185,7 @@ class BleLink:
         while True:
             self._wake.clear()
             self._sync()
+            await self._forget_unpaired(bluez, adapter)
             peer = self._next(adapter)
             if peer is None:
                 with contextlib.suppress(TimeoutError):
@@ -193,6 +196,15 @@ class BleLink:
             finally:
                 if not peer.connection:
                     self._claims.release(peer.patch.device_id)
+
+    async def _forget_unpaired(self, bluez: Bluez, adapter: Adapter) -> None:
+        """A person ended these pairings: their bonds go too."""
+        if self._unpaired:
+            devices = await bluez.devices(adapter)
+            for address in self._unpaired & devices.keys():
+                with contextlib.suppress(Refused):
+                    await bluez.remove(adapter, devices[address].path)
+            self._unpaired.clear()
 
     def _next(self, adapter: Adapter) -> Peer | None:
         now = time.monotonic()
@@ -240,6 +252,7 @@ class BleLink:
         log.info("ble: %s device=%s", outcome.reason, patch.device_id)
         peer.bond_tried(outcome, self._clock())
         if outcome.bonded:
+            self._patches.bonded(patch.device_id)
             await self._devices(bluez, adapter)
             await self._connect(peer)
 
@@ -300,8 +313,12 @@ class BleLink:
             return  # not the patch's fault
         log.warning("ble: %s device=%s", error, peer.patch.device_id)
         suspicious = peer.failed(str(error), self._clock())
-        if isinstance(error, BondLost) or (suspicious and peer.patch.authenticated and peer.state.bonded):
-            peer.bond_lost(self._clock())
+        if isinstance(error, BondLost):
+            peer.bond_lost("the patch does not know this gateway's bond any more", self._clock())
+        elif suspicious and peer.patch.authenticated and peer.state.bonded:
+            peer.bond_lost(
+                "heard, but it does not connect: too far away (bring it closer) or lost its bond", self._clock()
+            )
 
     # what the radio says
 

@@ -23,12 +23,15 @@ class BleOptions:
 
 @dataclass(frozen=True, slots=True)
 class BlePatch:
-    """One paired patch. `passkey` while its pairing window is open; `interval` between its notifications in seconds."""
+    """One paired patch. `passkey` and `window` (its end) while its pairing window is open; `interval` between its
+    notifications in seconds.
+    """
 
     device_id: str
     address: str
     plans: tuple[GattPlan, ...]
     passkey: int | None = field(default=None, repr=False)
+    window: datetime | None = None
     interval: float = 0.0
 
     @property
@@ -76,6 +79,10 @@ class BlePatches(Protocol):
         """The patches paired over BLE, by device id."""
         ...
 
+    def bonded(self, device_id: str) -> None:
+        """A bond was made: the pairing window is used up."""
+        ...
+
     def missing(self, device_id: str, access: RecordAccess) -> Missing | None:
         """Which stored records are wanted; None while the patch's session is not known."""
         ...
@@ -94,6 +101,7 @@ class PatchState:
     connects: int = 0
     failures: int = 0
     pair_again: bool = False
+    window: datetime | None = None
 
 
 @dataclass(slots=True)

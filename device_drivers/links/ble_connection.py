@@ -303,7 +303,9 @@ class Connection:
         batch = BleBatch(self)
         if channel is not None:
             self.proven = self.proven or channel.service in self._guarded
-            batch.frames.append(Frame(self._patch.device_id, channel, value, self._clock(), live))
+            frame = Frame(self._patch.device_id, channel, value, self._clock(), live)
+            batch.frames.append(frame)
+            log.debug("ble: frame device=%s characteristic=%s at=%s", frame.device, channel[1], frame.received_at)
         batch.exhausted = exhausted
         self._unacknowledged += 1
         self._durable.clear()

@@ -51,10 +51,11 @@ class PasskeyAgent(ServiceInterface):
 
 @dataclass(frozen=True, slots=True)
 class Bonding:
-    """How an attempt ended, in words."""
+    """How an attempt ended, in words. `final`: another attempt would end the same."""
 
     bonded: bool
     reason: str
+    final: bool = False
 
 
 async def bond(bluez: Bluez, adapter: Adapter, path: str, passkey: int) -> Bonding:
@@ -77,7 +78,8 @@ async def bond(bluez: Bluez, adapter: Adapter, path: str, passkey: int) -> Bondi
     if agent.asked:
         return Bonding(bonded=True, reason="bonded with its passkey")
     await bluez.remove(adapter, path)
-    return Bonding(bonded=False, reason="the patch offers pairing without a passkey only (Just Works): refused")
+    reason = "the patch offers pairing without a passkey only (Just Works): refused"
+    return Bonding(bonded=False, reason=reason, final=True)
 
 
 def _reason(error: Refused, *, asked: bool) -> str:

@@ -16,10 +16,10 @@ _SUSPICIOUS = 3
 # A passkey leaks one bit with each wrong attempt.
 _BOND_TRIES = 3
 _PAIR_AGAIN = "pair it again: patch-gateway pair, with its label or --passkey"
-_LONG = 3_600.0
+_LONG, _SELDOM = 3_600.0, 300.0
 # After an end the patch needs a moment, and BlueZ two seconds, before the link is gone on both sides.
 _PAUSE = 2.0
-_AWAY = 60.0
+_AWAY = 30.0
 
 
 class Peer:
@@ -27,6 +27,7 @@ class Peer:
 
     def __init__(self, patch: BlePatch, state: PatchState) -> None:
         self.patch, self.state = patch, state
+        state.window = patch.window
         self.device: BLEDevice | None = None
         self.connection: Connection | None = None
         self.lost_bond = False
@@ -52,10 +53,10 @@ class Peer:
         )
 
     def renew(self, patch: BlePatch) -> None:
-        """The registry changed: an opened pairing window starts afresh."""
-        if patch.passkey is not None and self.patch.passkey is None:
+        """The registry changed: another pairing window starts afresh."""
+        if patch.window is not None and patch.window != self.patch.window:
             self._bond_tries, self._not_before, self.state.pair_again = 0, 0.0, False
-        self.patch = patch
+        self.patch, self.state.window = patch, patch.window
 
     def say(self, reason: str, now: datetime) -> None:
         if self.state.reason != reason:
@@ -103,13 +104,11 @@ class Peer:
         self.wait(backoff(self.state.failures))
         return self.state.failures >= _SUSPICIOUS
 
-    def bond_lost(self, now: datetime) -> None:
-        """Do not try again and again: a person must."""
-        self.lost_bond, self.state.pair_again = True, True
-        self.say(f"the patch does not know this gateway's bond any more; {_PAIR_AGAIN}", now)
-        self.wait(_LONG)
-        if self.patch.passkey is not None:
-            self.wait(0)
+    def bond_lost(self, reason: str, now: datetime) -> None:
+        """Do not try again and again: a person must help. Now and then all the same: it may have been the distance."""
+        self.lost_bond, self.state.pair_again, self.state.bonded = True, True, False
+        self.say(f"{reason}; {_PAIR_AGAIN}", now)
+        self.wait(0 if self.patch.passkey is not None else _SELDOM)
 
     def unbonded(self, now: datetime) -> None:
         self.state.pair_again = True
@@ -123,7 +122,9 @@ class Peer:
             self._bond_tries, self.state.pair_again, self.lost_bond = 0, False, False
             self.say(outcome.reason, now)
             return
-        self._bond_tries += 1
+        # BlueZ forgets a device whose pairing failed: it must be heard anew.
+        self.device = None
+        self._bond_tries = _BOND_TRIES if outcome.final else self._bond_tries + 1
         self.state.pair_again = self._bond_tries >= _BOND_TRIES
         self.say(f"{outcome.reason}; {_PAIR_AGAIN}" if self.state.pair_again else outcome.reason, now)
         self.wait(_LONG if self.state.pair_again else _PAUSE)

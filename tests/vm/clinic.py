@@ -91,11 +91,15 @@ class Clinic:
             row[0] for row in self._rows("SELECT idempotency_key FROM events WHERE idempotency_key LIKE $1", pattern)
         ]
 
+    def events(self, patch, stream):
+        """Events at central of a patch's streams that begin so."""
+        sql = "SELECT idempotency_key, occurred_at, data_json FROM events WHERE idempotency_key LIKE $1"
+        rows = self._rows(sql, f"{self.devices[patch]}.{stream}%")
+        return [dict(row) | {"data": json.loads(row["data_json"])} for row in rows]
+
     def audit(self, kind):
         """Data of the gateway's own audit events of one kind."""
-        sql = (
-            "SELECT data FROM events WHERE source_service = 'patch-gateway' AND producer = $1 AND type = 'audit_trail'"
-        )
+        sql = "SELECT data_json FROM events WHERE producer = $1 AND type = 'audit_trail'"
         return [data for (text,) in self._rows(sql, self.gateway) if (data := json.loads(text)).get("kind") == kind]
 
     def _rows(self, sql, *arguments):

@@ -1,0 +1,189 @@
+"""Stored records of a BLE patch in the buffer: what is missing, what will never come, what is said once."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from agent.ble import Registry, passkey
+from agent.counters import Counters
+from agent.ingest import Ingest
+from buffer.devices import DeviceRecord
+from buffer.lanes import Lane
+from buffer.store import EventBuffer
+from device_drivers.base import Frame
+from device_drivers.byte_reader import crc16
+from device_drivers.emulated import cgm
+from device_drivers.links.base import Batch, Exhausted
+from device_drivers.profiles.battery import LEVEL
+from device_drivers.profiles.continuous_glucose import FEATURE, GATT, MEASUREMENT, SESSION_START, SOCP
+from device_drivers.profiles.device_information import MODEL
+
+PATCH = "NFLX_0A1B2C3D"
+START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+NOW = START + timedelta(hours=3)
+KEK = os.urandom(32)
+RECORD = DeviceRecord(
+    device_id=PATCH, batch_number="BATCH_20261101_ABC", device_type="diagnostic_sensor", transport="ble",
+    activation_method="manual_entry", session_id="wear-1", paired_at=NOW, address="F0:F1:F2:F3:F4:00",
+)  # fmt: skip
+
+
+class Gateway:
+    """A buffer with one paired glucose patch; `say` is what its radio delivers."""
+
+    def __init__(self, buffer):
+        self.buffer = buffer
+        self.ingest = Ingest(buffer, "gw-test", Counters())
+        self.registry = Registry(buffer)
+
+    async def say(self, channel, *payloads, live=False):
+        future, asked = self.ingest.receive(Batch([Frame(PATCH, channel, p, NOW, live) for p in payloads]), "ble")
+        return [name for name, *_ in await future], asked
+
+    async def begin(self):
+        await self.say(FEATURE, cgm.feature())
+        await self.say(SESSION_START, cgm.session_start(START))
+
+    async def records(self, *offsets, live=False):
+        fates, _ = await self.say(MEASUREMENT, *(record(offset) for offset in offsets), live=live)
+        return [fate for fate in fates if fate != "facts"]
+
+    async def exhausted(self):
+        future, _ = self.ingest.receive(Batch(exhausted=Exhausted(PATCH, GATT.records)), "ble")
+        await future
+
+    def missing(self):
+        return self.registry.missing(PATCH, GATT.records)
+
+    async def stored(self, lane):
+        """Data of the rows of a lane."""
+        claim = await self.buffer.claim(lane, 500, 1 << 20)
+        self.buffer.release(lane, claim.rows)
+        return [json.loads(event.body)["data"] for event in claim.events]
+
+    async def gaps(self):
+        found = [data for data in await self.stored(Lane.URGENT) if data["kind"] == "sequence_gap"]
+        return [(data["stream"], data["from"], data["to"]) for data in found]
+
+
+def record(offset, quality=90):
+    return cgm.measurement(cgm.Record(120, offset, trend=20, quality=quality))
+
+
+@pytest.fixture
+async def gateway(tmp_path):
+    opened = await EventBuffer.open(tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.01)
+    await opened.submit(lambda draft: draft.put_device(RECORD), now=True)
+    yield Gateway(opened)
+    await opened.close()
+
+
+async def test_nothing_is_asked_for_before_the_session_is_known(gateway):
+    assert gateway.missing() is None
+    await gateway.begin()
+    assert gateway.missing() == (0, False)
+
+
+async def test_what_is_missing_is_asked_for_from_its_first_record_on(gateway):
+    await gateway.begin()
+    assert await gateway.records(0, 1, 2) == ["durable"] * 3
+    assert gateway.missing() == (3, False)
+    await gateway.records(6, live=True)
+    assert gateway.missing() == (3, True)
+    assert await gateway.records(3, 4, 5, 6) == ["durable"] * 3 + ["duplicate"]
+    assert gateway.missing() == (7, False)
+
+
+async def test_what_the_patch_no_longer_has_is_named_once(gateway):
+    await gateway.begin()
+    await gateway.records(10, 11, 12, 15)
+    assert gateway.missing() == (0, True)
+    await gateway.exhausted()
+    await gateway.exhausted()
+    assert await gateway.gaps() == [("cgm", 0, 9), ("cgm", 13, 14)]
+    assert gateway.missing() == (16, False)
+    assert await gateway.records(13) == ["durable"]  # should it turn up all the same
+
+
+async def test_five_minutes_between_records_are_no_gap(gateway):
+    await gateway.begin()
+    await gateway.records(5, 10, 15, 25)
+    assert gateway.missing() == (0, True)
+    await gateway.exhausted()
+    assert await gateway.gaps() == [("cgm", 16, 24)]
+    await gateway.records(30, live=True)
+    assert gateway.missing() == (31, False)
+
+
+async def test_a_next_session_names_what_was_never_read_of_the_one_before(gateway):
+    await gateway.begin()
+    await gateway.records(0, 1, 2, 5)
+    later = START + timedelta(hours=2)
+    await gateway.say(SESSION_START, cgm.session_start(later))
+    assert await gateway.gaps() == [("cgm", 3, 4)]
+    assert gateway.missing() == (0, False)
+
+
+async def test_a_record_that_makes_no_event_is_set_aside_and_not_asked_for_again(gateway):
+    """Without a quality the contract's field is missing; fetching the record again would change nothing."""
+    await gateway.begin()
+    body = b"\x00" + cgm.sfloat(120) + b"\x00\x00"
+    value = cgm.with_crc(bytes([len(body) + 3]) + body)
+    assert (await gateway.say(MEASUREMENT, value))[0][-1] == "quarantined"
+    assert gateway.missing() == (1, False)
+    assert (await gateway.say(MEASUREMENT, value))[0][-1] == "duplicate"
+    ((_, seen, item),) = await gateway.buffer.quarantine_entries()
+    assert (seen, item.reason) == (1, "missing:reading_quality")
+
+
+async def test_a_damaged_record_is_set_aside_and_fetched_again(gateway):
+    await gateway.begin()
+    damaged = record(1)[:-1] + b"\x00"
+    assert (await gateway.say(MEASUREMENT, record(0), damaged, record(2), live=True))[0].count("quarantined") == 1
+    assert gateway.missing() == (1, True)
+
+
+async def test_the_model_selects_the_quirks_of_what_follows_at_once(gateway):
+    """Before anything of it is durable: the model is read in the same moment as the feature."""
+    guardian = bytes.fromhex("009001591404")  # a real one: CRC-16/CCITT-FALSE
+    assert (await gateway.say(FEATURE, guardian))[0] == ["quarantined"]
+    first, _ = gateway.ingest.receive(Batch([Frame(PATCH, MODEL, b"Guardian 4\0", NOW, False)]), "ble")
+    second, asked = gateway.ingest.receive(Batch([Frame(PATCH, FEATURE, guardian, NOW, False)]), "ble")
+    assert [name for name, *_ in await second] == ["facts"]
+    await first
+    (ask,) = asked
+    body = b"\x02"
+    assert ask.writes[0].payload == body + crc16(body, "ccitt_false").to_bytes(2, "little")
+    assert ask.writes[0].channel == SOCP
+
+
+async def test_a_battery_is_an_event_only_when_it_changes(gateway):
+    fates = [(await gateway.say(LEVEL, bytes([level])))[0][-1] for level in (90, 90, 89, 89)]
+    assert fates == ["durable", "unchanged", "durable", "unchanged"]
+    assert [data["detail"] for data in await gateway.stored(Lane.TELEMETRY)] == ["90 %", "89 %"]
+
+
+async def test_the_passkey_is_known_to_the_radio_only_while_the_window_is_open(gateway):
+    assert gateway.registry.patches()[PATCH].passkey is None
+    for until, expected in ((timedelta(minutes=10), 123456), (-timedelta(seconds=1), None)):
+        opened = RECORD.model_copy(update={"passkey": 123456, "window_until": datetime.now(UTC) + until})
+        await gateway.buffer.submit(lambda draft, record=opened: draft.put_device(record), now=True)
+        patch = gateway.registry.patches()[PATCH]
+        assert patch.passkey == expected
+        assert "123456" not in repr(patch)
+
+
+def test_the_passkey_of_a_label_is_the_one_its_patch_derives():
+    """HKDF-SHA256(secret, no salt, `nflx-passkey-v1`, 4 octets) mod 10^6, computed by hand here."""
+    import base64
+    import hashlib
+    import hmac
+
+    secret = bytes(range(16))
+    extracted = hmac.digest(bytes(32), secret, hashlib.sha256)
+    octets = hmac.digest(extracted, b"nflx-passkey-v1\x01", hashlib.sha256)[:4]
+    record = RECORD.model_copy(update={"label_secret": base64.b64encode(secret).decode()})
+    assert passkey(record) == int.from_bytes(octets, "big") % 1_000_000
+    assert passkey(RECORD) is None
