@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm check fmt wheel bench lock
+.PHONY: help run test test-vm soak check fmt wheel bench lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +23,11 @@ test: .venv .venv/mosquitto.ready ## all tests but the heavy ones and those on t
 	@.ci/debian.sh tshark systemd
 	$(BIN)/python -m pytest -m "not heavy and not vm" $(ARGS)
 
-test-vm: .venv ## the real unit on a Debian 12 machine under QEMU; root, x86_64 (ARGS="-k name")
+test-vm: .venv .venv/mosquitto.ready ## on a Debian 12 machine with BlueZ under QEMU; root, x86_64 (ARGS="-k name")
 	@$(BIN)/python tests/vm/run.py $(ARGS)
+
+soak: .venv .venv/mosquitto.ready ## the long forms: five power cuts of the machine
+	@TEST_CUTS=5 $(BIN)/python tests/vm/run.py -k acknowledged $(ARGS)
 
 check: .venv ## ruff, mypy strict, floors
 	$(BIN)/ruff check .

@@ -35,6 +35,12 @@ def run_demo(once: int | None, *, outage: float, as_json: bool, keep: Path | Non
     return 0 if once is None or result.agrees else 1
 
 
+_RADIO = (
+    "The BLE patch is replayed from a capture here. `python -m device_drivers.emulated.radio usb:0` puts one on a real"
+    " radio (docs/ble.md),\n`make test-vm` on a virtual one with a real BlueZ."
+)
+
+
 async def _demo(once: int | None, outage: float, keep: Path | None) -> Result | None:
     pause = _LIVE_PAUSE if once is None else _ONCE_PAUSE
     scene = Scene(keep, once, lambda: pause)
@@ -44,6 +50,8 @@ async def _demo(once: int | None, outage: float, keep: Path | None) -> Result | 
         loop.add_signal_handler(number, stop.set)
     try:
         _say("Starting PostgreSQL, ClickHouse, Mosquitto and the gateway ...")
+        if once is None:
+            _say(_RADIO)
         note = await scene.start()
         if note:
             _say(f"ClickHouse does not run here: {note}. Going on with PostgreSQL.")

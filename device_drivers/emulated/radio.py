@@ -65,7 +65,11 @@ def add_patch(air: Air, address: str, sensor: CgmSensor, passkey: int | None) ->
 
 async def on_a_radio(transport: str, address: str, passkey: int) -> None:
     """One glucose patch on a real controller, a record a minute, until it is stopped."""
-    async with await open_transport(transport) as hci_transport:
+    try:
+        opened = await open_transport(transport)
+    except Exception as error:  # noqa: BLE001 - whatever the libraries of so many transports raise
+        sys.exit(f"The controller {transport} cannot be opened ({error}): is it plugged in, and may you use it?")
+    async with opened as hci_transport:
         source, sink = hci_transport.source, hci_transport.sink
         sensor = CgmSensor(datetime.now(UTC) - timedelta(hours=1))
         sensor.measure_until(60)

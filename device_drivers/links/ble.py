@@ -82,6 +82,7 @@ class BleLink:
 
     async def run(self) -> None:
         while True:
+            self._sync()
             try:
                 await self._session()
             except RadioLost as error:

@@ -73,10 +73,17 @@ class Clinic:
             requests.append(("pair", claims))
         return self.ask(*requests)
 
+    def pair_mqtt(self):
+        """A patch that publishes; its device id."""
+        device_id = "NFLX_" + secrets.token_hex(4).upper()
+        claims = {"device_id": device_id, "batch_number": BATCH, "device_type": "diagnostic_sensor"}
+        self.ask(("pair", claims | {"transport": "mqtt", "patient": PATIENT}))
+        return device_id
+
     def radio(self, patch):
         """What `status` says of one patch's radio."""
         rows = {row["device_id"]: row for row in self.status()["patches"]}
-        return rows[self.devices[patch]]["radio"]
+        return rows[self.devices[patch]].get("radio")
 
     def link(self):
         (link,) = [link for link in self.status()["links"] if link["link"].startswith("ble")]
@@ -84,9 +91,12 @@ class Clinic:
 
     # what arrived
 
-    def keys(self, patch, stream="cgm"):
-        """Idempotency keys at central of one patch's stream."""
-        pattern = f"{self.devices[patch]}.{stream}.%"
+    def keys(self, patch):
+        """Idempotency keys at central of one glucose patch's records."""
+        return self.keys_of(self.devices[patch], "cgm")
+
+    def keys_of(self, device_id, stream):
+        pattern = f"{device_id}.{stream}.%"
         return [
             row[0] for row in self._rows("SELECT idempotency_key FROM events WHERE idempotency_key LIKE $1", pattern)
         ]

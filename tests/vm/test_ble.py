@@ -75,3 +75,23 @@ def test_the_bond_and_the_place_survive_a_restart(clinic):
     assert patch.reports > reports
     assert clinic.status()["counters"]["durable"] < len(patch.sensor.records)  # only what was missing
     assert json.loads(clinic.vm.run("/opt/patch-gateway/venv/bin/patch-gateway status --json").ok())["patches"]
+
+
+def test_where_the_registry_and_bluez_differ(clinic):
+    """Unpaired while the daemon was down, and a bond that BlueZ lost: both are said; an `unpair` takes the bond along."""
+    ours, lost, gone = (clinic.ward.add(index, passkey=123456, minutes=2) for index in (4, 5, 6))
+    clinic.start()
+    clinic.pair(ours, lost, gone)
+    clinic.wait_complete(ours, lost, gone)
+    program = "/opt/patch-gateway/venv/bin/patch-gateway"
+    clinic.vm.run(f"systemctl stop patch-gateway; {program} unpair {clinic.devices[gone]}", timeout=60).ok()
+    clinic.vm.run(f"bluetoothctl remove {lost.address}").ok()
+    clinic.vm.run("systemctl start patch-gateway", timeout=90).ok()
+    (warning,) = clinic.wait_for(lambda: clinic.link()["warnings"], 30, clinic.link)
+    assert gone.address in warning
+    assert ours.address not in warning
+    clinic.wait_for(lambda: clinic.radio(lost)["pair_again"], 60, lambda: clinic.radio(lost))
+    assert "BlueZ has no bond with it; pair it again" in clinic.radio(lost)["reason"]
+    clinic.ask(("unpair", {"device_id": clinic.devices[ours]}))
+    bond = f"ls -d /var/lib/bluetooth/*/{ours.address}"
+    clinic.wait_for(lambda: "No such file" in clinic.vm.run(bond).err, 30)

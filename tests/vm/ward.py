@@ -46,7 +46,8 @@ class Ward:
     def attach(self):
         """Join the adapter's port of a machine that was started (again), and plug the adapter in."""
         self.do(self._attach())
-        self._vm.run("systemctl restart --no-block hci-bridge").ok()
+        there = "until [ -e /dev/virtio-ports/hci0 ]; do sleep .1; done"
+        self._vm.run(f"{there}; systemctl restart --no-block hci-bridge").ok()
 
     async def _attach(self):
         if self.host is not None:
