@@ -116,6 +116,10 @@ class BleLink:
             for task in (*work, *self._tasks):
                 task.cancel()
             await asyncio.gather(*work, *self._tasks, return_exceptions=True)
+            # A task that is cancelled before its first step, or while it cleans up, could not do this itself.
+            for peer in self._peers.values():
+                peer.connection = None
+                self._claims.release(peer.patch.device_id)
             self._bluez = self._adapter = None
             bluez.close()
 

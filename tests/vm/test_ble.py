@@ -78,7 +78,7 @@ def test_the_bond_and_the_place_survive_a_restart(clinic):
 
 
 def test_where_the_registry_and_bluez_differ(clinic):
-    """Unpaired while the daemon was down, and a bond that BlueZ lost: both are said; an `unpair` takes the bond along."""
+    """Unpaired while the daemon was down, and a bond that BlueZ lost: both are said; `unpair` takes the bond along."""
     ours, lost, gone = (clinic.ward.add(index, passkey=123456, minutes=2) for index in (4, 5, 6))
     clinic.start()
     clinic.pair(ours, lost, gone)
