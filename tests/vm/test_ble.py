@@ -1,7 +1,5 @@
 """Glucose patches through real BlueZ: paired by passkey, read, subscribed, every record at central once."""
 
-import json
-
 import pytest
 from clinic import Clinic
 
@@ -32,21 +30,17 @@ def test_scan_pair_by_passkey_connect_subscribe_decode_durable(clinic):
     assert clinic.link()["warnings"] == []
 
 
-@pytest.mark.parametrize(
-    ("passkey", "typed", "words"),
-    [(123456, 123457, "the passkey is wrong"), (None, 123456, "Just Works")],
-    ids=["wrong passkey", "just works"],
-)
-def test_refused_bonds(clinic, passkey, typed, words):
+def test_refused_bonds(clinic):
     """A wrong passkey, and a patch that would pair with anybody: no bond stays, and a person is told."""
-    patch = clinic.ward.add(2, passkey=passkey)
+    wrong, anybody = clinic.ward.add(2, passkey=123456), clinic.ward.add(3)
     clinic.start()
-    (paired,) = clinic.pair(patch, passkeys=[typed])
-    assert paired["bond"] == "failed", paired
-    assert words in paired["bond_note"]
-    assert "pair it again" in paired["bond_note"]
-    assert "LongTermKey]" not in clinic.vm.run("cat /var/lib/bluetooth/*/F0:F1:F2:F3:F4:02/info").out
-    assert clinic.radio(patch)["pair_again"]
+    for patch, words in ((wrong, "the passkey is wrong"), (anybody, "Just Works")):
+        (paired,) = clinic.pair(patch, passkeys=[123457])
+        assert paired["bond"] == "failed", paired
+        assert words in paired["bond_note"]
+        assert "pair it again" in paired["bond_note"]
+        assert "LongTermKey]" not in clinic.vm.run(f"cat /var/lib/bluetooth/*/{patch.address}/info").out
+        assert clinic.radio(patch)["pair_again"]
 
 
 def test_twelve_patches_at_once(clinic):
@@ -61,20 +55,6 @@ def test_twelve_patches_at_once(clinic):
     assert all(clinic.radio(patch)["connects"] >= 2 for patch in patches)
     assert clinic.status()["upstream"]["deduped"] == 0
     assert clinic.audit("sequence_gap") == []
-
-
-def test_the_bond_and_the_place_survive_a_restart(clinic):
-    patch = clinic.ward.add(3, passkey=123456)
-    clinic.start()
-    clinic.pair(patch)
-    clinic.wait_complete(patch)
-    reports = patch.reports
-    clinic.vm.run("systemctl restart patch-gateway", timeout=90).ok()
-    patch.sensor.measure_until(60)
-    clinic.wait_complete(patch)
-    assert patch.reports > reports
-    assert clinic.status()["counters"]["durable"] < len(patch.sensor.records)  # only what was missing
-    assert json.loads(clinic.vm.run("/opt/patch-gateway/venv/bin/patch-gateway status --json").ok())["patches"]
 
 
 def test_where_the_registry_and_bluez_differ(clinic):

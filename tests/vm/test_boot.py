@@ -64,11 +64,3 @@ def test_the_unit_is_back_after_a_kill(gateway):
     gateway.run("until systemctl is-active patch-gateway; do sleep .2; done", timeout=90).ok()
     assert shown(gateway, "NRestarts") == "1"
     assert status(gateway)["daemon"] == "running"
-
-
-def test_the_enabled_unit_is_up_by_itself_after_a_power_cut(gateway):
-    gateway.run("systemctl enable patch-gateway && sync").ok()
-    gateway.power_cut_and_boot()
-    assert gateway.run("systemctl is-system-running --wait", timeout=120).ok() == "running\n"
-    assert (shown(gateway, "ActiveState"), shown(gateway, "NRestarts")) == ("active", "0")
-    assert status(gateway)["gateway"] == "gw-vm"
