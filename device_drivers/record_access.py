@@ -1,5 +1,6 @@
 """Record Access Control Point 0x2A52 (GATT Specification Supplement), and one fetch of stored records through it."""
 
+import sys
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -112,3 +113,33 @@ class Fetch:
             # The report may have ended, and been answered, before the patch saw the request to stop.
             return Ended("page", found.reason)
         return Ended("complete" if found.done else "refused", found.reason)
+
+
+class Sweep:
+    """Fetch after fetch until nothing is missing, sans-IO: what to ask for next, and when asking again is in vain.
+
+    Each fetch begins at the first record that is missing. Where the patch has no such record, a page would end before
+    anything new came, and the next one too: then the following fetch has no page.
+    """
+
+    def __init__(self, access: RecordAccess, page: int) -> None:
+        self._access, self._page = access, page
+        self._wanted, self._hole, self._paged = True, False, False
+        self._asked = self._answered = -1
+
+    def next(self, first: int, *, hole: bool) -> Fetch | None:
+        """A fetch from `first`; None when the patch has nothing more that is missing here."""
+        if not (self._wanted or hole):
+            return None
+        stuck = self._paged and first == self._asked
+        self._asked, self._hole = first, hole
+        return Fetch(self._access, sys.maxsize if stuck else self._page)
+
+    def ended(self, ended: Ended) -> bool:
+        """The fetch ended. True: the same was asked twice and answered whole, so what is missing does not exist."""
+        self._wanted, self._paged = ended.how != "complete", ended.how == "page"
+        if self._wanted:
+            return False
+        exhausted = self._hole and self._answered == self._asked
+        self._answered = self._asked
+        return exhausted

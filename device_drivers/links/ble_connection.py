@@ -14,7 +14,7 @@ from device_drivers.advertising import short_uuid
 from device_drivers.base import Channel, Frame, RecordAccess, Write
 from device_drivers.links.base import Asked, Batch, Exhausted
 from device_drivers.links.ble_base import BleOptions, BlePatch, BlePatches, BondLost, PatchLost
-from device_drivers.record_access import Ended, Fetch
+from device_drivers.record_access import Ended, Fetch, Sweep
 from device_drivers.writes import permitted
 
 log = logging.getLogger(__name__)
@@ -181,28 +181,24 @@ class Connection:
         if self._find(access.control) is None:
             return
         self.step = "fetching stored records"
-        wanted, answered, busy = True, -1, 0
+        sweep, refusals = Sweep(access, self._options.page), 0
         while True:
             await self._until_durable()
             missing = self._patches.missing(self._patch.device_id, access)
-            if missing is None or not (wanted or missing.hole):
+            fetch = sweep.next(missing.first, hole=missing.hole) if missing is not None else None
+            if missing is None or fetch is None:
                 return
-            ended = await self._fetch_from(access, missing.first)
-            wanted = ended.how == "page"
-            if ended.how == "complete":
-                if answered == missing.first and missing.hole:
-                    self._hand_over(exhausted=Exhausted(self._patch.device_id, access))
-                answered = missing.first
+            ended = await self._run_fetch(access, fetch, missing.first)
+            if sweep.ended(ended):
+                self._hand_over(exhausted=Exhausted(self._patch.device_id, access))
             elif ended.how == "refused":
-                busy += 1
-                if busy >= _BUSY_TRIES:
+                refusals += 1
+                if refusals >= _BUSY_TRIES:
                     raise PatchLost(f"{self.step}: {ended.reason}")
-                wanted = True
                 await asyncio.sleep(_BUSY_SECONDS)
 
-    async def _fetch_from(self, access: RecordAccess, sequence: int) -> Ended:
-        fetch = self._fetch = Fetch(access, self._options.page)
-        self._fetching = access
+    async def _run_fetch(self, access: RecordAccess, fetch: Fetch, sequence: int) -> Ended:
+        self._fetch, self._fetching = fetch, access
         try:
             await self._write(Write(access.control, fetch.start(sequence)))
             while True:

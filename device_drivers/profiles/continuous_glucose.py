@@ -133,11 +133,13 @@ class ContinuousGlucoseDecoder:
         if not records:
             raise DecodeError("not a CGM measurement: its first octet is no possible record size")
         if rest:
+            self._fetched = None
             decoded.refused.append(Refused(rest, f"no possible record size after {len(records)} records"))
         for record in records:
             found = cgm.measurement(record, crc_expected=self._crc_expected(), quirks=self._device.quirks)
             if isinstance(found, Refused):
                 decoded.refused.append(found)
+                self._fetched = None  # the distance across it is not that of neighbours
             else:
                 self._reading(found, frame, decoded)
 

@@ -32,6 +32,23 @@ def test_the_shipped_capture_is_what_its_builder_makes():
     assert cgm_capture.build() == SHIPPED
 
 
+def test_a_linux_monitor_recording_reads_like_an_h4_one():
+    """What `btmon -w` writes: the kind of packet is in the flags, and other records are in between."""
+    monitor = bytearray(
+        b"btsnoop\0\0\0\0\x01\0\0\x07\xd1" + bytes.fromhex("00000004000000040000000800000000") + bytes(12)
+    )
+    kinds = {(1, True): 2, (4, False): 3, (2, True): 4, (2, False): 5}
+    for record in btsnoop.records(io.BytesIO(SHIPPED)):
+        packet = btsnoop.record(record.time, record.packet[1:], sent=record.sent)
+        monitor += packet[:8] + kinds[record.packet[0], record.sent].to_bytes(4, "big") + packet[12:]
+    found, damage = operations(bytes(monitor))
+    expected, _ = operations(SHIPPED)
+    assert damage is None
+    assert [(o.time, o.device, o.channel, o.att, o.value) for o in found] == [
+        (o.time, o.device, o.channel, o.att, o.value) for o in expected
+    ]
+
+
 def test_discovery_names_the_channels():
     found, damage = operations(SHIPPED)
     assert damage is None
@@ -50,7 +67,7 @@ def test_discovery_names_the_channels():
         (SHIPPED[:30], "truncated"),
         (SHIPPED[:12], "ends inside its btsnoop header"),
         (b"btsnoop\0" + b"\0\0\0\x02" + SHIPPED[12:], "version 2"),
-        (b"btsnoop\0\0\0\0\x01\0\0\x07\xd1" + SHIPPED[16:], "Linux monitor"),
+        (b"btsnoop\0\0\0\0\x01\0\0\x03\xe9" + SHIPPED[16:], "un-encapsulated HCI"),
         (SHIPPED[:16] + b"\xff\xff\xff\xff\xff\xff\xff\xff" + SHIPPED[24:], "record 1 is damaged"),
         (SHIPPED[:20] + b"\x00\x00\x40\x00" + SHIPPED[24:], "record 1 is damaged"),
         (SHIPPED[:32] + b"\x7f\xff\xff\xff\xff\xff\xff\xff" + SHIPPED[40:], "time"),
