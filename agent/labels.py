@@ -15,6 +15,7 @@ from schemas.base import BatchNumber, DeviceId
 from schemas.key_list import KeyList, LabelKey, sign_key_list
 from schemas.pairing_label import PairingLabel, encode
 from schemas.patch_events import DeviceType
+from schemas.problems import field_errors
 
 TEST_KID = 0xFFFF
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -32,6 +33,14 @@ def make_label(
     """Print one label and the settings under which a gateway accepts it; makes the test keys when they are missing."""
     today = datetime.now(UTC).date()
     try:
+        maker, root = (_key(folder / name) for name in ("maker.key", "root.key"))
+    except OSError as error:
+        print(f"patch-gateway: the folder {folder} cannot be used: {error.strerror}.", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"patch-gateway: {error}", file=sys.stderr)
+        return 2
+    try:
         label = PairingLabel(
             kid=TEST_KID,
             device_type=device_type,
@@ -42,15 +51,18 @@ def make_label(
             address=bytes([0xC0 | secrets.randbits(6), *secrets.token_bytes(5)]),
             secret=secrets.token_bytes(16),
         )
-        maker, root = (_key(folder / name) for name in ("maker.key", "root.key"))
         text = encode(label, maker)
     except (ValidationError, ValueError, OverflowError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = field_errors(error)[0].message if isinstance(error, ValidationError) else str(error)
         print(f"patch-gateway: no such label can be made: {reason}", file=sys.stderr)
         return 2
     root_key = base64.b64encode(root.public_key().public_bytes_raw()).decode()
     key_list = folder.resolve() / "key-list.json"
-    key_list.write_bytes(_key_list(maker, root))
+    try:
+        key_list.write_bytes(_key_list(maker, root))
+    except OSError as error:
+        print(f"patch-gateway: {key_list} cannot be written: {error.strerror}.", file=sys.stderr)
+        return 2
     if as_json:
         shown = {"label": text, "device_id": label.device_id, "key_list": str(key_list), "root_key": root_key}
         print(json.dumps(shown | {"test_keys": True}))
@@ -79,7 +91,10 @@ def _key_list(maker: Ed25519PrivateKey, root: Ed25519PrivateKey) -> bytes:
 
 def _key(path: Path) -> Ed25519PrivateKey:
     if path.exists():
-        return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+        try:
+            return Ed25519PrivateKey.from_private_bytes(path.read_bytes())
+        except ValueError:
+            raise ValueError(f"{path} is no key of ours: name another folder with --keys.") from None
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = Ed25519PrivateKey.generate()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

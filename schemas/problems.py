@@ -34,6 +34,8 @@ def field_errors(error: ValidationError) -> list[FieldError]:
             loc.append("items_added")
         elif "pattern" in message and r"\x00" in message:
             message = "must not contain a NUL character"
+        elif "pattern" in message and "NFLX_" in message:
+            message = "a device id is NFLX_ and 8 capital letters or digits"
         problems.append(FieldError(field=".".join(loc) or "(body)", message=message))
     return problems
 
