@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,6 +15,13 @@ from config.settings import Settings
 from device_drivers.device_types import DEVICE_TYPES
 from schemas.event_types import EventType
 from schemas.patch_events import ApplicationSite
+
+
+class _Parser(argparse.ArgumentParser):
+    """No abbreviations: `--passk=...` would pass by what hides a passkey from other command lines."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,9 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="patch-gateway", description="Edge gateway agent for wearable medical patches."
-    )
+    parser = _Parser(prog="patch-gateway", description="Edge gateway agent for wearable medical patches.")
     parser.add_argument("--version", action="version", version=version("patch-gateway"))
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="settings file (default /etc/patch-gateway/gateway.toml)"
@@ -79,8 +85,8 @@ def _add_pairing(commands: Any) -> None:
     )
     pair.add_argument("label", nargs="?", help="text of the pairing label (NFLX1:...); - reads it from stdin")
     pair.add_argument("--device-id", metavar="ID", help="by hand: NFLX_ and 8 capitals or digits")
-    pair.add_argument("--batch", metavar="BATCH", help="by hand: BATCH_YYYYMMDD_XXX")
-    pair.add_argument("--type", choices=tuple(DEVICE_TYPES), help="by hand")
+    pair.add_argument("--batch", metavar="BATCH", help="by hand, the first time: BATCH_YYYYMMDD_XXX")
+    pair.add_argument("--type", choices=tuple(DEVICE_TYPES), help="by hand, the first time")
     pair.add_argument("--address", metavar="ADDR", help="BLE address, where there is no label")
     pair.add_argument("--passkey", metavar="N", help="the six digits a BLE patch expects; - reads them from stdin")
     pair.add_argument("--transport", choices=("ble", "mqtt"), default="ble", help="default ble")
@@ -153,12 +159,15 @@ def _pair(arguments: argparse.Namespace) -> int:
     from agent.show import show_paired  # noqa: PLC0415
 
     secrets = {
-        name: sys.stdin.readline().strip() if value == "-" else value
+        name: sys.stdin.readline().rstrip("\r\n") if value == "-" else value
         for name, value in (("label", arguments.label), ("passkey", arguments.passkey))
     }
     passkey = secrets["passkey"]
-    if passkey is not None and not (passkey.isascii() and passkey.isdigit()):
-        print("patch-gateway: --passkey is a number of up to six digits.", file=sys.stderr)
+    if passkey is not None and not re.fullmatch(r"[0-9]{6}", passkey):
+        print(
+            "patch-gateway: --passkey is the six digits printed on the patch or in its papers, such as 012345.",
+            file=sys.stderr,
+        )
         return 2
     asked = {
         "label": secrets["label"],
@@ -172,7 +181,8 @@ def _pair(arguments: argparse.Namespace) -> int:
         "site": arguments.site,
         "applied_at": arguments.applied_at,
     }
-    return _ask(arguments, "pair", {name: value for name, value in asked.items() if value is not None}, show_paired)
+    asked = {name: value for name, value in asked.items() if value is not None}
+    return _ask(arguments, "pair", asked, show_paired, lambda result: result.get("bond") == "failed")
 
 
 def _unpair(arguments: argparse.Namespace) -> int:
@@ -181,7 +191,10 @@ def _unpair(arguments: argparse.Namespace) -> int:
     )
 
 
-def _ask(arguments: argparse.Namespace, command: str, asked: dict[str, Any], show: Any) -> int:
+def _ask(
+    arguments: argparse.Namespace, command: str, asked: dict[str, Any], show: Any, wrong: Any = lambda _: False
+) -> int:
+    """Exit code 1 for a refusal, and for a result that is `wrong`."""
     from agent.offline import ask_or_do  # noqa: PLC0415
 
     answer = ask_or_do(load(arguments.config), command, asked, sys.argv[1:])
@@ -191,7 +204,7 @@ def _ask(arguments: argparse.Namespace, command: str, asked: dict[str, Any], sho
         print(f"patch-gateway: {answer.error}", file=sys.stderr)
         return 1
     print(json.dumps(answer.result, indent=2) if getattr(arguments, "json", False) else show(answer.result))
-    return 0
+    return 1 if wrong(answer.result) else 0
 
 
 def _keys_init(arguments: argparse.Namespace) -> int:

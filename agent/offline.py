@@ -51,7 +51,7 @@ def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue],
         try:
             return ask(socket_path(settings), command, arguments)
         except NotRunning:
-            code = become_owner(settings, argv, [str(arguments[name]) for name in SECRETS if name in arguments])
+            code = become_owner(settings, argv, secrets_of(arguments))
             if code is not None:
                 return code
         try:
@@ -60,6 +60,12 @@ def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue],
             if time.monotonic() > deadline:
                 return Answer(ok=False, error=str(error))
             time.sleep(0.1)
+
+
+def secrets_of(arguments: dict[str, JsonValue]) -> list[str]:
+    """The secrets as they are typed."""
+    said = (arguments[name] for name in SECRETS if name in arguments)
+    return [f"{secret:06}" if isinstance(secret, int) else str(secret) for secret in said]
 
 
 def become_owner(settings: Settings, arguments: Sequence[str], secrets: Sequence[str]) -> int | None:
@@ -88,7 +94,7 @@ def become_owner(settings: Settings, arguments: Sequence[str], secrets: Sequence
 
 def _hidden(argument: str, secrets: Sequence[str]) -> str:
     option, equals, _ = argument.partition("=")
-    if argument.lstrip("0") in {secret.lstrip("0") for secret in secrets}:
+    if argument in secrets:
         return "-"
     return f"{option}=-" if equals and option == "--passkey" else argument
 

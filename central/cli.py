@@ -38,8 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """No abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="patch-central", description="Reference ingestion service of patch-gateway.")
+    parser = _Parser(prog="patch-central", description="Reference ingestion service of patch-gateway.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="the service; without DSNs on embedded PostgreSQL and ClickHouse")
     serve.set_defaults(run=_serve)

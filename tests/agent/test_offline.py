@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from agent.mosquitto_files import BrokerFiles, device_access, gateway_access
-from agent.offline import transient_unit
+from agent.offline import _hidden, secrets_of, transient_unit
 
 
 def test_the_transient_unit():
@@ -11,6 +11,15 @@ def test_the_transient_unit():
     assert command[0] == "systemd-run"
     assert {"--pipe", "--wait", "--uid=patch-gateway", "--property=LoadCredentialEncrypted=kek:/etc/k"} <= set(command)
     assert command[-3:] == ["/opt/x/patch-gateway", "status", "--json"]
+
+
+def test_no_secret_stands_on_the_command_line_of_the_transient_unit():
+    secrets = secrets_of({"passkey": 12345, "label": "NFLX1:ABC", "device_id": "NFLX_0A1B2C3D"})
+    assert secrets == ["NFLX1:ABC", "012345"], "in the order in which they are read, and as they are typed"
+    typed = ["pair", "NFLX1:ABC", "--passkey", "012345", "--passkey=012345", "--device-id=NFLX_0A1B2C3D"]
+    assert [_hidden(argument, secrets) for argument in typed] == [
+        "pair", "-", "--passkey", "-", "--passkey=-", "--device-id=NFLX_0A1B2C3D"
+    ]  # fmt: skip
 
 
 def test_broker_files(tmp_path):
