@@ -10,6 +10,8 @@ from device_drivers.links.ble_base import BleState, PatchState
 
 # The control socket's client waits 30 s.
 _SECONDS, _POLL = 24.0, 0.2
+# A radio that is down longer than its link waits before it tries again stays down for now.
+_DOWN_SECONDS = 3.0
 
 
 def patch_states(links: Sequence[LinkState], device_id: str) -> list[PatchState]:
@@ -23,16 +25,27 @@ async def bonding(links: Callable[[], Sequence[LinkState]], device_id: str, wind
     before the radio saw this `window` is an old one.
     """
     states: list[PatchState] = []
+    down = 0
     for _ in range(round(_SECONDS / _POLL)):
+        reason = no_radio(links())
+        down = down + 1 if reason else 0
+        if reason and down * _POLL > _DOWN_SECONDS:
+            note = f"Not bonded yet, the radio is down: {reason}. The bond is made when it is back within the window."
+            return {"bond": "waiting", "bond_note": note}
         states = patch_states(links(), device_id)
         if any(state.bonded for state in states):
             return {"bond": "bonded"}
         if states and all(state.pair_again and state.window == window for state in states):
             return {"bond": "failed", "bond_note": states[0].reason}
         await asyncio.sleep(_POLL)
-    radio = next((link for link in links() if isinstance(link, BleState)), None)
-    reason = states[0].reason if states and radio and radio.connected else radio.reason if radio else "no adapter"
-    return {
-        "bond": "waiting",
-        "bond_note": f"Not bonded yet ({reason}): hold the patch close; status shows when it is.",
-    }
+    heard = states[0].reason if states else "not heard yet"
+    note = f"Not bonded yet ({heard}): hold the patch close; `patch-gateway status` shows when it is."
+    return {"bond": "waiting", "bond_note": note}
+
+
+def no_radio(links: Sequence[LinkState]) -> str | None:
+    """Why no adapter of this gateway works; None where one does, or has not said anything yet."""
+    radios = [link for link in links if isinstance(link, BleState)]
+    if any(radio.connected or radio.since is None for radio in radios):
+        return None
+    return radios[0].reason if radios else "there is no adapter"

@@ -47,7 +47,8 @@ class Commands:
         keys = self._key_list() if request.label is not None else None
         if isinstance(keys, Failed):
             return keys
-        claims = read_claims(request, keys, datetime.now(UTC).date())
+        known = self._buffer.devices.get(request.device_id or "")
+        claims = read_claims(request, keys, datetime.now(UTC).date(), known.record if known else None)
         if isinstance(claims, PairRefused):
             return Failed(claims.reason)
         window = timedelta(seconds=self._settings.ble.pairing_window_seconds)
@@ -55,6 +56,8 @@ class Commands:
         if isinstance(done, PairRefused):
             return Failed(done.reason)
         result = self._paired(done, request.transport)
+        if done.new and request.patient is None:
+            result["patient_note"] = f"No patient was given: the events of {done.device_id} name none."
         return result | await self._bonded(done.device_id) if request.transport == "ble" else result
 
     async def _bonded(self, device_id: str) -> dict[str, Any]:
@@ -71,7 +74,9 @@ class Commands:
         if not needs_passkey(record.device_type):
             return {"bond": "not needed"}
         if self._live is None:
-            return {"bond": "waiting", "bond_note": "The daemon is not running: it bonds with the patch when it runs."}
+            minutes = self._settings.ble.pairing_window_seconds / 60
+            note = f"The daemon is not running: start it within {minutes:.3g} minutes, then it bonds with the patch."
+            return {"bond": "waiting", "bond_note": note}
         return await bonding(self._live.links, device_id, record.window_until)
 
     def _paired(self, done: Paired, transport: str) -> dict[str, Any]:

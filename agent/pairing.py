@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import to_json
 
 from agent.adhesion import application_data, release_waiting
@@ -16,6 +16,7 @@ from agent.events import Unfit, Wearer, make_event
 from buffer.devices import Application, DeviceRecord, Transport
 from buffer.draft import Draft
 from buffer.quarantine import entry
+from device_drivers.base import GattPlan
 from device_drivers.device_types import DEVICE_TYPES
 from device_drivers.registry import gatt_plans
 from schemas.base import BatchNumber, DateTime, DeviceId, Model
@@ -27,6 +28,7 @@ from schemas.problems import field_errors, sentence
 
 PATIENT_TOKEN = re.compile(r"pt_[a-z2-7]{16,52}", re.ASCII)
 _CLOCK_TOLERANCE = timedelta(minutes=5)
+_ADDRESS = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", re.ASCII)
 
 VERDICTS = {
     Verdict.FORGED: "This label is forged or damaged: the maker did not sign it. Do not use the patch; report it.",
@@ -36,17 +38,27 @@ VERDICTS = {
     Verdict.UNKNOWN_KEY: "This label is signed by an unknown key: update the key list (pairing.key_list).",
     Verdict.NOT_A_PAIRING_CODE: "This is not a pairing label. Scan the code on the inner label that starts with NFLX1.",
 }
+_INCOMPLETE = "This label is damaged or incomplete: scan it again, the whole text and in capitals as it is printed."
+
+
+def _address(value: str) -> str:
+    address = value.upper()
+    if not _ADDRESS.fullmatch(address):
+        raise ValueError("an address has six pairs of hex digits, such as F0:F1:F2:F3:F4:00")
+    if address == "00:00:00:00:00:00":
+        raise ValueError("no patch has this address: it is printed on the patch, or its maker's app shows it")
+    return address
 
 
 class PairRequest(Model):
     """What a person asks for: a label, or the claims by hand. Site and time of application come together."""
 
-    label: str | None = None
+    label: Annotated[str | None, Field(repr=False)] = None
     device_id: DeviceId | None = None
     batch_number: BatchNumber | None = None
     device_type: DeviceType | None = None
-    address: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}$")] | None = None
-    passkey: Annotated[int, Field(ge=0, le=999_999)] | None = None
+    address: Annotated[str, AfterValidator(_address)] | None = None
+    passkey: Annotated[int | None, Field(ge=0, le=999_999, repr=False)] = None
     transport: Transport = "ble"
     patient: str | None = None
     site: ApplicationSite | None = None
@@ -61,8 +73,8 @@ class Claims(Model):
     device_type: DeviceType
     activation_method: ActivationMethod
     address: str | None = None
-    secret: str | None = None
-    passkey: int | None = None
+    secret: Annotated[str | None, Field(repr=False)] = None
+    passkey: Annotated[int | None, Field(repr=False)] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,43 +106,67 @@ def read_request(arguments: dict[str, Any]) -> PairRequest | PairRefused:
         )
     if (request.site is None) != (request.applied_at is None):
         return PairRefused("Give --site and --applied-at together: neither is ever guessed.")
+    if request.transport == "mqtt" and (request.address is not None or request.passkey is not None):
+        return PairRefused("--address and --passkey are for BLE: leave them out, or leave out --transport mqtt.")
     return request
 
 
-def read_claims(request: PairRequest, keys: KeyList | None, today: date) -> Claims | PairRefused:
-    """Verify the label offline, or take the typed claims."""
-    if request.label is None:
-        if request.device_id is None or request.batch_number is None or request.device_type is None:
-            return PairRefused("Without a label give --device-id, --batch and --type.")
-        if request.transport == "ble" and request.address is None:
+def read_claims(
+    request: PairRequest, keys: KeyList | None, today: date, known: DeviceRecord | None = None
+) -> Claims | PairRefused:
+    """Verify the label offline, or take the typed claims; what is not typed of a patch that is `known` stays."""
+    claims = _typed(request, known) if request.label is None else _labelled(request, request.label, keys, today)
+    if isinstance(claims, Claims) and request.transport == "ble" and not _plans(claims.device_type):
+        return PairRefused(f"{_a(claims.device_type)} is read over MQTT only: add --transport mqtt.")
+    return claims
+
+
+def _typed(request: PairRequest, known: DeviceRecord | None) -> Claims | PairRefused:
+    batch_number = request.batch_number or (known.batch_number if known else None)
+    device_type = request.device_type or (known.device_type if known else None)
+    address = request.address or (known.address if known else None)
+    secret = known.label_secret if known else None
+    if request.device_id is None or batch_number is None or device_type is None:
+        return PairRefused("Without a label give --device-id, --batch and --type.")
+    if request.transport == "ble" and _plans(device_type):
+        if address is None:
             return PairRefused("Over BLE give --address: it is printed on the patch, or its maker's app shows it.")
-        if request.transport == "ble" and request.passkey is None and needs_passkey(request.device_type):
+        if request.passkey is None and secret is None and needs_passkey(device_type):
             return PairRefused(
-                f"A {request.device_type} is used over BLE only with an authenticated bond: give --passkey, the six"
-                " digits printed on the patch or in its papers."
+                f"{_a(device_type)} is used over BLE only with an authenticated bond: give --passkey, the six digits"
+                " printed on the patch or in its papers."
             )
-        return Claims(
-            device_id=request.device_id,
-            batch_number=request.batch_number,
-            device_type=request.device_type,
-            activation_method="manual_entry",
-            address=request.address.upper() if request.address else None,
-            passkey=request.passkey,
-        )
+    return Claims(
+        device_id=request.device_id,
+        batch_number=batch_number,
+        device_type=device_type,
+        activation_method="manual_entry",
+        address=address,
+        secret=secret,
+        passkey=request.passkey,
+    )
+
+
+def _labelled(request: PairRequest, text: str, keys: KeyList | None, today: date) -> Claims | PairRefused:
     if keys is None:
         return PairRefused(
             "No key list is configured (pairing.key_list and pairing.root_key): labels cannot be verified."
         )
-    found = verify(request.label, keys, today=today)
+    found = verify(text, keys, today=today)
+    if found.verdict is Verdict.NOT_A_PAIRING_CODE and text.strip().upper().startswith("NFLX1"):
+        return PairRefused(_INCOMPLETE)
     if found.verdict is not Verdict.ACCEPTED or found.label is None:
         return PairRefused(VERDICTS[found.verdict])
     label = found.label
+    named = label.address.hex(":").upper() if any(label.address) else None
+    if named and request.address not in {None, named}:
+        return PairRefused(f"The label names the address {named}: leave --address out, or check which patch this is.")
     return Claims(
         device_id=label.device_id,
         batch_number=label.batch_number,
         device_type=label.device_type,
         activation_method="qr_scan",
-        address=label.address.hex(":").upper() if any(label.address) else None,
+        address=named or request.address,
         secret=base64.b64encode(label.secret).decode(),
         passkey=request.passkey,
     )
@@ -138,7 +174,15 @@ def read_claims(request: PairRequest, keys: KeyList | None, today: date) -> Clai
 
 def needs_passkey(device_type: DeviceType) -> bool:
     """Does a GATT profile of this type demand a bond that was made with a passkey?"""
-    return any(plan.authenticated for plan in gatt_plans(DEVICE_TYPES[device_type].profiles))
+    return any(plan.authenticated for plan in _plans(device_type))
+
+
+def _plans(device_type: DeviceType) -> list[GattPlan]:
+    return gatt_plans(DEVICE_TYPES[device_type].profiles)
+
+
+def _a(device_type: DeviceType) -> str:
+    return f"{'An' if device_type[0] in 'aeiou' else 'A'} {device_type}"
 
 
 def pair(
@@ -211,8 +255,11 @@ def _opened(record: DeviceRecord, claims: Claims, until: datetime) -> DeviceReco
     """The record with its pairing window open; what the label or the person says now replaces what was known."""
     if record.transport != "ble":
         return record
-    said = {"address": claims.address, "label_secret": claims.secret, "passkey": claims.passkey}
-    return record.model_copy(update={name: value for name, value in said.items() if value} | {"window_until": until})
+    said: dict[str, Any] = {"address": claims.address, "label_secret": claims.secret, "passkey": claims.passkey}
+    update = {name: value for name, value in said.items() if value is not None}
+    if claims.secret is not None:
+        update["passkey"] = claims.passkey
+    return record.model_copy(update=update | {"window_until": until})
 
 
 def _taken(draft: Draft, claims: Claims, transport: Transport) -> str | None:
@@ -220,7 +267,11 @@ def _taken(draft: Draft, claims: Claims, transport: Transport) -> str | None:
     if transport != "ble" or claims.address is None:
         return None
     for device_id, known in draft.devices.items():
-        if known.record.address == claims.address and known.record.transport == "ble" and device_id != claims.device_id:
+        if (
+            (known.record.address or "").upper() == claims.address
+            and known.record.transport == "ble"
+            and device_id != claims.device_id
+        ):
             return f"The address {claims.address} belongs to {device_id} already: check it."
     return None
 
@@ -235,14 +286,18 @@ def _not_before(draft: Draft, device_id: str, patient: str | None) -> datetime |
 
 def _conflict(known: DeviceRecord, request: PairRequest, claims: Claims) -> str | None:
     unpair_first = f"run `patch-gateway unpair {known.device_id}` first"
-    if known.patient is not None and request.patient is None:
+    if known.patient is None and request.patient is not None:
+        return f"{known.device_id} is paired without a patient: {unpair_first}, then pair it for this one."
+    if known.patient is not None and request.patient is None and request.site is not None:
         return f"{known.device_id} is paired for a patient already: give --patient, to be sure it is the same."
-    if known.patient != request.patient:
+    if request.patient not in {None, known.patient}:
         return f"{known.device_id} is paired with another patient: {unpair_first}."
     if known.transport != request.transport:
         return f"{known.device_id} is paired over {known.transport}: {unpair_first}."
     if (known.batch_number, known.device_type) != (claims.batch_number, claims.device_type):
         return f"{known.device_id} is paired with another batch or type: {unpair_first}."
+    if known.transport == "ble" and known.address and claims.address not in {None, known.address.upper()}:
+        return f"{known.device_id} is paired with the address {known.address}: check it, or {unpair_first}."
     wanted = (request.site, request.applied_at)
     if known.application and request.site and wanted != (known.application.site, known.application.applied_at):
         return f"The application of {known.device_id} is recorded already, with another site or time: {unpair_first}."

@@ -69,5 +69,5 @@ def show_paired(result: dict[str, Any]) -> str:
         lines.append(f"MQTT password {result['mqtt_password']}   (shown once; only its hash is stored)")
     if result.get("bond") in {"bonded", "failed"}:
         lines.append("Bonded with its passkey." if result["bond"] == "bonded" else "NOT BONDED.")
-    lines += [result[note] for note in ("bond_note", "mqtt_note", "mqtt_disabled") if note in result]
+    lines += [result[note] for note in ("patient_note", "bond_note", "mqtt_note", "mqtt_disabled") if note in result]
     return "\n".join(lines)

@@ -39,10 +39,10 @@ class DeviceRecord(Model):
     paired_at: DateTime
     not_before: DateTime | None = None
     address: str | None = None
-    label_secret: str | None = None
+    label_secret: Annotated[str | None, Field(repr=False)] = None
     # Until when a bond may be made, and the passkey where it was typed in instead of derived from the label.
     window_until: DateTime | None = None
-    passkey: Annotated[int, Field(ge=0, le=999_999)] | None = None
+    passkey: Annotated[int | None, Field(ge=0, le=999_999, repr=False)] = None
     application: Application | None = None
     adhesion: AdhesionQuality | None = None
     facts: dict[str, int | str] = {}

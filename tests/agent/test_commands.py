@@ -15,11 +15,17 @@ def gateway(folder):
     made.stop()
 
 
+def address_of(device_id):
+    return ":".join(f"{octet:02X}" for octet in device_id[-6:].encode())
+
+
+def claims_of(device_id, device_type="diagnostic_sensor"):
+    return ("pair", "--device-id", device_id, "--batch", BATCH, "--type", device_type)
+
+
 def by_hand(device_id, *more):
-    address = ":".join(f"{octet:02X}" for octet in device_id[-6:].encode())
-    claims = ("pair", "--device-id", device_id, "--batch", BATCH, "--type", "insulin_patch", "--patient", PATIENT)
-    claims = (*claims, "--address", address)
-    return (*claims, *more)
+    radio = ("--address", address_of(device_id), "--passkey", "012345")
+    return (*claims_of(device_id), *radio, "--patient", PATIENT, *more)
 
 
 def running(gateway):
@@ -70,7 +76,12 @@ def test_what_was_paired_offline_is_there_for_the_daemon_and_back(gateway):
         (["--site", "back", "--applied-at", "2026-11-24T10:00:00"], "with a zone"),
         (["--site", "back", "--applied-at", "2199-01-01T00:00:00Z"], "in the future"),
         (["--batch", "BATCH_20260230_ABC"], "a date that exists"),
-        (["--device-id", "NFLX_1"], "device_id"),
+        (["--device-id", "NFLX_1"], "a device id is NFLX_ and 8 capital letters or digits"),
+        (["--address", "F0:F1"], "an address has six pairs of hex digits"),
+        (["--address", "00:00:00:00:00:00"], "no patch has this address"),
+        (["--transport", "mqtt"], "--address and --passkey are for BLE"),
+        (["--type", "insulin_patch"], "An insulin_patch is read over MQTT only: add --transport mqtt."),
+        (["--type", "pain_relief_patch"], "A pain_relief_patch is read over MQTT only"),
     ],
 )
 def test_refused_by_hand(gateway, more, words):
@@ -86,13 +97,58 @@ def test_conflicts(gateway):
     gateway.command(*by_hand(device_id))
     for more, words in (
         (["--patient", "pt_anotherpatientaaaa"], "another patient"),
-        (["--transport", "mqtt"], "paired over ble"),
         (["--batch", "BATCH_20261102_ABC"], "another batch"),
+        (["--address", "F0:F1:F2:F3:F4:00"], f"paired with the address {address_of(device_id)}"),
     ):
         done = gateway.command(*by_hand(device_id), *more)
         assert done.returncode == 1
         assert words in done.stderr
         assert f"unpair {device_id}" in done.stderr
+    over_mqtt = gateway.command(*claims_of(device_id), "--patient", PATIENT, "--transport", "mqtt")
+    assert "paired over ble" in over_mqtt.stderr
+    assert gateway.command(*by_hand(device_id), "--address", address_of(device_id).lower()).returncode == 0
+
+
+def test_pairing_again_for_a_lost_bond_needs_no_patient(gateway):
+    device_id = random_device()
+    gateway.command(*by_hand(device_id))
+    again = gateway.command("pair", "--device-id", device_id, "--passkey", "000000", "--json")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["new"] is False
+    assert gateway.ask("status")["queue"]["dosage"] == 1, "no second activation"
+    site = ["--site", "back", "--applied-at", "2026-11-24T10:00:00Z"]
+    refused = gateway.command("pair", "--device-id", device_id, "--passkey", "000000", *site)
+    assert "give --patient" in refused.stderr
+    assert "give --passkey" in gateway.command("pair", "--device-id", device_id).stderr
+    unknown = gateway.command("pair", "--device-id", random_device(), "--passkey", "000000")
+    assert "give --device-id, --batch and --type" in unknown.stderr
+
+
+def test_a_patch_paired_without_a_patient(gateway):
+    device_id = random_device()
+    radio = ("--address", address_of(device_id), "--passkey", "012345")
+    assert "No patient was given" in gateway.command(*claims_of(device_id), *radio).stdout
+    assert "No patient was given" not in gateway.command(*claims_of(device_id), *radio).stdout
+    refused = gateway.command(*by_hand(device_id))
+    assert f"is paired without a patient: run `patch-gateway unpair {device_id}` first" in refused.stderr
+
+
+@pytest.mark.parametrize("passkey", ["12345", "1234567", "12345a", "123 456", " 12345", "", "١٢٣٤٥٦"])
+def test_a_passkey_has_six_digits(gateway, passkey):
+    for argument, given in ((f"--passkey={passkey}", None), ("--passkey=-", f"{passkey}\n")):
+        done = gateway.command(*claims_of(random_device()), argument, given=given)
+        assert (done.returncode, "--passkey is the six digits" in done.stderr) == (2, True)
+
+
+def test_a_passkey_from_the_input(gateway):
+    done = gateway.command(*by_hand(random_device()), "--passkey", "-", given="000000\n")
+    assert done.returncode == 0, done.stderr
+
+
+def test_pairing_offline_says_how_long_the_window_is(gateway):
+    text = gateway.settings.read_text().replace("enabled = false", "pairing_window_seconds = 300")
+    gateway.settings.write_text(text)
+    assert "start it within 5 minutes" in gateway.command(*by_hand(random_device())).stdout
 
 
 def with_labels(gateway, folder, *more):
@@ -117,11 +173,30 @@ def test_a_label(gateway, folder):
     assert gateway.ask("status")["queue"]["dosage"] == 2, "device_activation and patch_application"
 
 
+def test_an_address_beside_a_label(gateway, folder):
+    label = with_labels(gateway, folder)["label"]
+    done = gateway.command("pair", label, "--address", "F0:F1:F2:F3:F4:00")
+    assert (done.returncode, "The label names the address" in done.stderr) == (1, True)
+
+
+def test_a_label_can_be_paired_again_by_hand(gateway, folder):
+    """The gateway knows its secret."""
+    label = with_labels(gateway, folder)
+    assert gateway.command("pair", label["label"]).returncode == 0
+    assert gateway.command("pair", "--device-id", label["device_id"]).stdout.startswith("Already paired")
+
+
 def test_labels_that_are_refused(gateway, folder):
     good = with_labels(gateway, folder)["label"]
     expired = with_labels(gateway, folder, "--expiry", "2026-01-01")["label"]
     flipped = good[:40] + ("A" if good[40] != "A" else "B") + good[41:]
-    for text, words in ((expired, "expired"), (flipped, "forged"), ("(01)0123", "not a pairing label")):
+    for text, words in (
+        (expired, "expired"),
+        (flipped, "forged"),
+        ("(01)0123", "not a pairing label"),
+        (good[:-9], "damaged or incomplete"),
+        (good.lower(), "damaged or incomplete"),
+    ):
         done = gateway.command("pair", text)
         assert done.returncode == 1
         assert words in done.stderr
@@ -134,7 +209,18 @@ def test_label_make_says_that_it_is_a_test(gateway, folder):
     done = gateway.command("label", "make", "--keys", str(folder / "k"))
     assert done.stdout.startswith("NFLX1:")
     assert "TEST keys" in done.stderr
-    assert gateway.command("label", "make", "--keys", str(folder / "k"), "--device-id", "x").returncode == 2
+    wrong = gateway.command("label", "make", "--keys", str(folder / "k"), "--device-id", "x")
+    assert (wrong.returncode, "NFLX_ and 8 capital letters or digits" in wrong.stderr) == (2, True)
+
+
+def test_label_make_in_a_folder_that_cannot_be(gateway, folder):
+    (folder / "file").write_text("")
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "maker.key").write_bytes(b"short")
+    for name, words in (("file/k", "cannot be used"), ("damaged", "maker.key is no key")):
+        done = gateway.command("label", "make", "--keys", str(folder / name))
+        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_without_a_key_list(gateway):
@@ -207,5 +293,7 @@ def test_a_second_daemon_does_not_start(gateway):
 def test_usage_errors_exit_2():
     import subprocess
 
-    for arguments in ([], ["nonsense"], ["schema", "nonsense"], ["pair", "--site", "nose"], ["demo", "--once", "0"]):
-        assert subprocess.run([PROGRAM, *arguments], check=False, capture_output=True).returncode == 2
+    for arguments in ([], ["nonsense"], ["schema", "nonsense"], ["pair", "--site", "nose"], ["demo", "--once", "0"],
+                      ["pair", "--passk=123456"], ["--conf", "x", "status"], ["patches", "--js"]):  # fmt: skip
+        done = subprocess.run([PROGRAM, *arguments], check=False, capture_output=True)
+        assert (done.returncode, b"Traceback" in done.stderr) == (2, False)

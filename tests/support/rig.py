@@ -106,10 +106,12 @@ class GatewayProcess:
         done = self.command(*command, "--json")
         return json.loads(done.stdout) if done.returncode == 0 and done.stdout.startswith("{") else None
 
-    def command(self, *command: str) -> subprocess.CompletedProcess:
+    def command(self, *command: str, given: str | None = None) -> subprocess.CompletedProcess:
+        """`given` is its standard input."""
         return subprocess.run(
-            [PROGRAM, "--config", self.settings, *command], check=False, capture_output=True, text=True, timeout=60
-        )
+            [PROGRAM, "--config", self.settings, *command],
+            check=False, capture_output=True, text=True, timeout=60, input=given,
+        )  # fmt: skip
 
     def pair_mqtt(self, device_id: str, device_type: str = "diagnostic_sensor", *more: str) -> str:
         """Pair by hand; the MQTT password."""
