@@ -1,14 +1,16 @@
 """File and environment to Settings, or one SettingsError that a person can act on."""
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError as SourceError
 
 from config.settings import Settings
 
@@ -57,6 +59,9 @@ def load(file: Path | None = None, environment: Mapping[str, str] = os.environ) 
         return _Sources(**values)
     except ValidationError as error:
         raise SettingsError(_sentence(error, path)) from None
+    except SourceError:
+        given = [name for name in _lists() if variable_of(name) in environment]
+        raise SettingsError(f"A list in a variable is JSON: {' '.join(map(_example, given))}.") from None
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -82,6 +87,21 @@ def setting_names(model: type[BaseModel] = Settings) -> list[str]:
     return names
 
 
+def _lists() -> dict[str, Any]:
+    """The settings that are lists, with their defaults."""
+    return {
+        f"{section}.{name}": field.default
+        for section, table in Settings.model_fields.items()
+        if isinstance(table.annotation, type) and issubclass(table.annotation, BaseModel)
+        for name, field in table.annotation.model_fields.items()
+        if get_origin(field.annotation) is list
+    }
+
+
+def _example(name: str) -> str:
+    return f"{variable_of(name)}='{json.dumps(_lists()[name])}'"
+
+
 def variable_of(name: str) -> str:
     """The environment variable of `section.name`."""
     return PREFIX + name.upper().replace(".", "__")
@@ -100,7 +120,10 @@ def _sentence(error: ValidationError, path: Path) -> str:
     if first["type"] == "extra_forbidden":
         known = {*setting_names(), *Settings.model_fields}
         return f"{path}: {name} is not a setting.{_nearest(name, known)}"
-    return f"The setting {name} ({path} or {variable_of(name)}) is wrong: {first['msg']}."
+    setting = ".".join(str(part) for part in first["loc"][:2])
+    where = _example(setting) if setting in _lists() else variable_of(setting)
+    message = first["msg"].removeprefix("Value error, ")
+    return f"The setting {name} ({path} or {where}) is wrong: {message}."
 
 
 def _nearest(name: str, known: set[str]) -> str:

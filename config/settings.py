@@ -2,11 +2,12 @@
 
 import hashlib
 import hmac
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
@@ -24,8 +25,17 @@ def default_gateway_id() -> str:
     return "gw-" + hmac.digest(b"patch-gateway gateway id", machine, hashlib.sha256).hex()[:12]
 
 
+_ADAPTER = re.compile(r"hci[0-9]{1,2}|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}", re.ASCII)
+
+
+def _adapter(value: str) -> str:
+    if not _ADAPTER.fullmatch(value):
+        raise ValueError("an adapter is a name such as hci0, or its address, such as 00:1B:DC:0F:00:01")
+    return value
+
+
 Port = Annotated[int, Field(ge=1, le=65535)]
-AdapterName = Annotated[str, Field(pattern=r"^(hci\d{1,2}|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$")]
+AdapterName = Annotated[str, AfterValidator(_adapter)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
 
@@ -84,6 +94,24 @@ class Ble(Section):
     scan_silence_seconds: Seconds = 90
     stale_link_seconds: Seconds = 900
     pairing_window_seconds: Seconds = 600
+
+    @field_validator("adapters")
+    @classmethod
+    def _no_adapter_twice(cls, adapters: list[str]) -> list[str]:
+        if len({name.lower() for name in adapters}) < len(adapters):
+            raise ValueError("an adapter is named twice")
+        return adapters
+
+    @field_validator("connection_slots")
+    @classmethod
+    def _one_is_kept_free(cls, slots: int, info: ValidationInfo) -> int:
+        stay = info.data.get("stay_connected", 0)
+        if stay >= slots:
+            raise ValueError(
+                f"one slot is kept free, so with ble.stay_connected = {stay} it must be {stay + 1} or more, or"
+                f" ble.stay_connected {slots - 1} or less"
+            )
+        return slots
 
 
 class Upstream(Section):

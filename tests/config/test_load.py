@@ -1,5 +1,6 @@
 """Settings: file, environment, and one sentence for each mistake."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,26 @@ def test_environment_overrides_the_file(tmp_path, monkeypatch):
         ("[buffer]\ncommit_cap = 5000", "PATCH_GATEWAY_BUFFER__COMMIT_CAP"),
         ('[gateway]\nid = "a.b"', "The setting gateway.id"),
         ("[mqtt", "is not TOML"),
+        ("[ble]\nstay_connected = 5", "with ble.stay_connected = 5 it must be 6 or more"),
+        ("[ble]\nconnection_slots = 4", "or ble.stay_connected 3 or less"),
+        ('[ble]\nadapters = ["hci0", "HCI0"]', "ble.adapters.1"),
+        ('[ble]\nadapters = ["00:1B:DC:0F:00:01", "00:1b:dc:0f:00:01"]', "an adapter is named twice"),
+        ('[ble]\nadapters = ["x"]', "an adapter is a name such as hci0, or its address"),
+        ('[ble]\nadapters = ["x"]', """or PATCH_GATEWAY_BLE__ADAPTERS='["hci0"]')"""),
     ],
 )
 def test_mistakes(tmp_path, text, words):
-    with pytest.raises(SettingsError, match=words.replace(".", r"\.").replace("?", r"\?")):
+    with pytest.raises(SettingsError, match=re.escape(words)):
         load(write(tmp_path, text), {})
+
+
+def test_a_list_in_a_variable(tmp_path, monkeypatch):
+    path = write(tmp_path, "[ble]\nstay_connected = 2\nconnection_slots = 3\n")
+    monkeypatch.setenv("PATCH_GATEWAY_BLE__ADAPTERS", '["hci1"]')
+    assert load(path).ble.adapters == ["hci1"]
+    monkeypatch.setenv("PATCH_GATEWAY_BLE__ADAPTERS", "hci1")
+    with pytest.raises(SettingsError, match=r"A list in a variable is JSON: PATCH_GATEWAY_BLE__ADAPTERS='\[\"hci0"):
+        load(path)
 
 
 def test_a_variable_with_a_typo():
