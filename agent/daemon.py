@@ -8,11 +8,15 @@ from agent import logs
 from agent.app import EX_IOERR, run_gateway
 from buffer.errors import MediumError, StoreError
 from config.settings import Settings
+from device_drivers.registry import row_problem
 
 
 def run_daemon(settings: Settings) -> int:
     """Run until SIGTERM or SIGINT. SettingsError when a secret that a setting names cannot be read."""
     logs.set_up(settings.logging.level, settings.logging.format)
+    if problem := row_problem():
+        print(f"patch-gateway: {problem}", file=sys.stderr)
+        return 1
 
     async def run() -> None:
         stop = asyncio.Event()

@@ -16,7 +16,7 @@ from device_drivers.base import Decoded, DecodeError, Decoder, DeviceContext, Pl
 from device_drivers.captures import read
 from device_drivers.captures.base import AttOperation, CaptureError
 from device_drivers.device_types import DEVICE_TYPES, SERVICE_TYPES, with_defaults
-from device_drivers.registry import profile_of
+from device_drivers.registry import all_profiles, profile_name
 from schemas.patch_events import DeviceType
 
 _DEVICE = re.compile(r"(NFLX_[0-9A-Z]{8})(?:,([a-z_]+))?(?:,([0-9]{1,18}))?", re.ASCII)
@@ -34,6 +34,10 @@ class Device:
 
 class UsageError(ValueError):
     """An argument that cannot be read; the message says which form it has."""
+
+
+class DecoderBug(Exception):
+    """A decoder raised what it must not; the message names the frame and the profile."""
 
 
 def parse_device(argument: str) -> tuple[str, Device]:
@@ -66,45 +70,61 @@ class Replayed:
 
 @dataclass(slots=True)
 class Replay:
-    """One pass over a capture; the counts and `damage` are complete when the iteration ends."""
+    """One pass over a capture; counts, `damage` and `notes` are complete when the iteration ends."""
 
     devices: Mapping[str, Device]
     gateway_id: str = "replay"
     counts: Counter[str] = field(default_factory=Counter)
     damage: str | None = None
-    _decoders: dict[tuple[str, int], Decoder] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _seen: set[str] = field(default_factory=set)
+    _decoders: dict[tuple[str, str], Decoder] = field(default_factory=dict)
 
     def operations(self, stream: BinaryIO) -> Iterator[AttOperation]:
         """Every ATT value; damage ends it and is noted."""
         try:
             for operation in read(stream):
                 self.counts["operations"] += 1
+                self._seen.add(operation.device.upper())
                 yield operation
         except CaptureError as error:
             self.damage = str(error)
+        for address in self.devices.keys() - self._seen:
+            self._note(f"{address} is not in this capture")
 
     def events(self, stream: BinaryIO) -> Iterator[Replayed]:
         """Every decoded event and every refused piece, in file order."""
         for operation in self.operations(stream):
             frame = operation.to_frame()
-            if frame is None or profile_of(frame.channel) is None:
+            name = profile_name(frame.channel) if frame else None
+            if frame is None or name is None:
                 continue
             device = self.devices.get(operation.device.upper()) or unpaired(operation.device)
+            device_type = device.device_type or SERVICE_TYPES.get(frame.channel.service)
+            if device_type and name not in DEVICE_TYPES[device_type].profiles:
+                row = f"the row of {device_type} (device_drivers/device_types.py)"
+                self.counts["not_in_row"] += 1
+                self._note(f"{name} is not in {row}: the gateway would not read it")
+                continue
             self.counts["frames"] += 1
             try:
-                decoded = self._decoder(operation, device).receive(frame)
+                decoded = self._decoder(operation, device, name).receive(frame)
             except DecodeError as error:
                 yield self._refused(operation, device, f"cannot be decoded: {error}")
                 continue
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}"
+                raise DecoderBug(f"frame {operation.frame}: the profile {name} has a bug ({what})") from error
             yield from self._decoded(operation, device, decoded)
 
-    def _decoder(self, operation: AttOperation, device: Device) -> Decoder:
-        assert operation.channel is not None
-        profile = profile_of(operation.channel)
-        assert profile is not None
-        key = (operation.device, id(profile))
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def _decoder(self, operation: AttOperation, device: Device, name: str) -> Decoder:
+        key = (operation.device, name)
         if key not in self._decoders:
-            self._decoders[key] = profile.decoder(DeviceContext(device.device_id, boot=device.boot))
+            self._decoders[key] = all_profiles()[name].decoder(DeviceContext(device.device_id, boot=device.boot))
         return self._decoders[key]
 
     def _decoded(self, operation: AttOperation, device: Device, decoded: Decoded) -> Iterator[Replayed]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from agent.replay import Replay, Replayed, UsageError, frame_line, parse_device
+from agent.replay import DecoderBug, Replay, Replayed, UsageError, frame_line, parse_device
 
 
 def replay_files(paths: Sequence[Path], devices: Sequence[str], *, frames: bool, as_json: bool) -> int:
@@ -28,11 +28,17 @@ def replay_files(paths: Sequence[Path], devices: Sequence[str], *, frames: bool,
             print(f"patch-gateway: {path} cannot be read: {error.strerror}", file=sys.stderr)
             code = 1
             continue
+        except DecoderBug as error:
+            print(f"patch-gateway: {path}, {error}", file=sys.stderr)
+            code = 1
+            continue
         if replay.damage:
             print(f"{path}: {replay.damage}", file=sys.stderr)
             code = 1
         if replay.counts["operations"] or not replay.damage:
             print(_summary(path, replay, frames=frames), file=sys.stderr)
+        for note in replay.notes:
+            print(f"{path}: {note}", file=sys.stderr)
     return code
 
 
@@ -74,7 +80,7 @@ def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
     counts = replay.counts
     if frames:
         return f"{path}: {counts['operations']} ATT values"
-    if counts["operations"] and not counts["frames"]:
+    if counts["operations"] and not counts["frames"] and not counts["not_in_row"]:
         return f"{path}: {counts['operations']} ATT values, but no profile decodes any of them (--frames lists them)"
     silent = f" ({counts['silent']} about the device itself)" if counts["silent"] else ""
     return (

@@ -5,10 +5,11 @@
  "att":"notification","value":"0ec3..."}
 """
 
+import re
 from collections.abc import Iterator
-from typing import BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from device_drivers.base import Channel
 from device_drivers.captures.base import AttName, AttOperation, CaptureError
@@ -16,6 +17,15 @@ from schemas.base import DateTime, Model
 from schemas.problems import field_errors, sentence
 
 MAX_LINE = 65_536
+
+
+_SIG_UUID = re.compile(r"(?:0000)?([0-9a-f]{4})(?:-0000-1000-8000-00805f9b34fb)?", re.ASCII)
+
+
+def _short(uuid: str | None) -> str | None:
+    """As in a Channel: lower case, SIG ones in their 16-bit form."""
+    match = _SIG_UUID.fullmatch(uuid.lower()) if uuid else None
+    return match[1] if match else uuid and uuid.lower()
 
 
 class _Header(Model):
@@ -27,8 +37,8 @@ class _Line(Model):
     time: DateTime
     device: str = Field(max_length=64, pattern=r"^[ -~]*$")
     handle: int = Field(ge=0, le=0xFFFF)
-    service: str | None = None
-    characteristic: str | None = None
+    service: Annotated[str | None, AfterValidator(_short)] = None
+    characteristic: Annotated[str | None, AfterValidator(_short)] = None
     att: AttName
     value: str = Field(pattern=r"^([0-9a-f]{2})*$")
 

@@ -49,6 +49,18 @@ def test_a_linux_monitor_recording_reads_like_an_h4_one():
     ]
 
 
+def test_uuids_of_json_lines_are_those_of_a_channel():
+    line = (
+        b'{"time":"2026-11-24T10:15:30Z","device":"C0:FF:EE:00:00:04","handle":22,"service":"%s","characteristic":"%s",'
+        b'"att":"read","value":""}\n'
+    )
+    own = b"F7BF3564-FB6D-4E53-88A4-5E37E0326063"
+    pairs = [(b"181F", b"00002AA7-0000-1000-8000-00805F9B34FB"), (own, own)]
+    found, damage = operations(jsonl.HEADER + b"".join(line % pair for pair in pairs))
+    assert damage is None
+    assert [o.channel for o in found] == [("181f", "2aa7"), (own.decode().lower(), own.decode().lower())]
+
+
 def test_discovery_names_the_channels():
     found, damage = operations(SHIPPED)
     assert damage is None
