@@ -36,8 +36,8 @@ def run_demo(once: int | None, *, outage: float, as_json: bool, keep: Path | Non
 
 
 _RADIO = (
-    "The BLE patch is replayed from a capture here. `python -m device_drivers.emulated.radio usb:0` puts one on a real"
-    " radio (docs/ble.md),\n`make test-vm` on a virtual one with a real BlueZ."
+    "The BLE patch is replayed from a capture here. `python -m device_drivers.emulated.radio usb:VID:PID` puts one on a"
+    " real radio (docs/ble.md),\n`make test-vm` on a virtual one with a real BlueZ."
 )
 
 

@@ -1,23 +1,34 @@
 """The air between a gateway's controller and emulated patches, and `python -m device_drivers.emulated.radio TRANSPORT`.
 
-TRANSPORT is one of bumble's names: `usb:0` puts a patch on the air with a real dongle.
+TRANSPORT is one of bumble's names: `usb:VID:PID` puts a patch on the air with a real dongle.
 """
 
 import argparse
 import asyncio
+import importlib.util
 import random
+import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+if __name__ == "__main__" and importlib.util.find_spec("bumble") is None:
+    print("The extra `demo` is not installed (bumble): pip install 'patch-gateway[demo]'", file=sys.stderr)  # noqa: T201
+    sys.exit(2)
 
 from bumble import hci
 from bumble.controller import Controller
 from bumble.core import PhysicalTransport
 from bumble.link import LocalLink
 from bumble.transport import open_transport
+from bumble.transport.common import TransportSpecError
 
 from device_drivers.emulated.ble_patch import BlePatch
 from device_drivers.emulated.cgm_sensor import CgmSensor
+
+_TRANSPORTS = "usb:VID:PID names a dongle (lsusb shows both), usb:0 the first one"
+# A patch on a real controller sets its own address, which must be a static random one.
+_ADDRESS = re.compile(r"[C-F][0-9A-F](:[0-9A-F]{2}){5}", re.ASCII)
 
 
 class Air(LocalLink):
@@ -67,6 +78,9 @@ async def on_a_radio(transport: str, address: str, passkey: int) -> None:
     """One glucose patch on a real controller, a record a minute, until it is stopped."""
     try:
         opened = await open_transport(transport)
+    except (TransportSpecError, AssertionError):
+        print(f"The transport {transport} is none of bumble's: {_TRANSPORTS}.", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
     except Exception as error:  # noqa: BLE001 - whatever the libraries of so many transports raise
         sys.exit(f"The controller {transport} cannot be opened ({error}): is it plugged in, and may you use it?")
     async with opened as hci_transport:
@@ -81,12 +95,24 @@ async def on_a_radio(transport: str, address: str, passkey: int) -> None:
             await patch.measure(max(sensor.records) + 1)
 
 
+def _address(text: str) -> str:
+    if not _ADDRESS.fullmatch(text.upper()):
+        raise argparse.ArgumentTypeError("six pairs of hex digits, the first from C0 to FF, such as C0:FF:EE:00:00:04")
+    return text.upper()
+
+
+def _passkey(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{6}", text):
+        raise argparse.ArgumentTypeError("six digits, such as 012345")
+    return int(text)
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description="Put an emulated glucose patch on a Bluetooth controller.")
-    parser.add_argument("transport", help="bumble's name of it, such as usb:0 or hci-socket:0")
-    parser.add_argument("--address", default="C0:FF:EE:00:00:04")
-    parser.add_argument("--passkey", type=int, default=123456)
+    parser.add_argument("transport", help=f"bumble's name of it: {_TRANSPORTS}")
+    parser.add_argument("--address", type=_address, default="C0:FF:EE:00:00:04")
+    parser.add_argument("--passkey", type=_passkey, default="123456")
     arguments = parser.parse_args()
     try:
         asyncio.run(on_a_radio(arguments.transport, arguments.address, arguments.passkey))

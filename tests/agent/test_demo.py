@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import pytest
 from rig import PROGRAM
@@ -13,6 +14,30 @@ from agent.demo.result import Result
 def demo(*arguments):
     done = subprocess.run([PROGRAM, "demo", *arguments], check=False, capture_output=True, text=True, timeout=110)
     return done, json.loads(done.stdout.splitlines()[-1]) if "--json" in arguments and done.stdout else None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["usb:0", "--address", "xx"], "six pairs of hex digits"),
+        (["usb:0", "--address", "00:FF:EE:00:00:04"], "the first from C0 to FF"),
+        (["usb:0", "--passkey", "1000000"], "six digits"),
+        (["usb"], "none of bumble's: usb:VID:PID"),
+        (["blah"], "none of bumble's"),
+    ],
+)
+def test_wrong_arguments_of_the_emulated_radio(arguments, words):
+    command = [sys.executable, "-m", "device_drivers.emulated.radio", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_the_emulated_radio_without_its_library(tmp_path):
+    """`find_spec` finds no bumble where its place in sys.modules is taken by None."""
+    run = "import runpy, sys; sys.modules['bumble'] = None; runpy.run_module('device_drivers.emulated.radio', run_name="
+    command = [sys.executable, "-c", f"{run}'__main__')"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "pip install 'patch-gateway[demo]'" in done.stderr) == (2, True), done.stderr
 
 
 def test_once_with_an_outage(folder):
