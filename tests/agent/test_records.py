@@ -175,12 +175,12 @@ async def test_the_passkey_is_known_to_the_radio_only_while_the_window_is_open(g
         assert "123456" not in repr(patch)
 
 
-async def paired(gateway, passkey=None, secret=None):
+async def paired(gateway, passkey=None, secret=None, address=None):
     """The record after a person paired the patch with this."""
     from agent.pairing import Claims, Paired, PairRequest, pair
 
     claims = Claims(device_id=PATCH, batch_number=RECORD.batch_number, device_type=RECORD.device_type,
-                    activation_method="manual_entry", passkey=passkey, secret=secret)  # fmt: skip
+                    activation_method="manual_entry", passkey=passkey, secret=secret, address=address)  # fmt: skip
     decide = pair(PairRequest(), claims, "gw-test", timedelta(minutes=10))
     assert isinstance(await gateway.buffer.submit(decide, now=True), Paired)
     return gateway.buffer.devices[PATCH].record
@@ -191,8 +191,15 @@ async def test_what_a_person_says_now_replaces_an_older_passkey(gateway):
     assert passkey(await paired(gateway, passkey=0)) == 0
     labelled = await paired(gateway, secret="AAECAwQFBgcICQoLDA0ODw==")
     assert (labelled.passkey, labelled.label_secret) == (None, "AAECAwQFBgcICQoLDA0ODw==")
+    assert (await paired(gateway, secret="AAECAwQFBgcICQoLDA0ODw==")).address == RECORD.address
     both = await paired(gateway, passkey=7, secret="AAECAwQFBgcICQoLDA0ODw==")
     assert passkey(both) == 7
+
+
+async def test_a_record_without_an_address_takes_the_one_that_is_given(gateway):
+    bare = RECORD.model_copy(update={"address": None})
+    await gateway.buffer.submit(lambda draft: draft.put_device(bare), now=True)
+    assert (await paired(gateway, passkey=1, address="F0:F1:F2:F3:F4:09")).address == "F0:F1:F2:F3:F4:09"
 
 
 def test_no_secret_shows_in_a_repr():

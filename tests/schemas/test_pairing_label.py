@@ -1,6 +1,7 @@
 """Labels: every verdict is a value, and no changed label is ever accepted."""
 
 import base64
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -74,6 +75,26 @@ def test_round_trip():
 )
 def test_verdicts(text, known, today, paired, verdict):
     assert verify(text, known, today=today, paired=paired).verdict is verdict
+
+
+def claims(label, **request):
+    from agent.pairing import PairRequest, read_claims
+
+    return read_claims(PairRequest(label=encode(label, MAKER), **request), keys(), TODAY)
+
+
+def test_the_address_beside_a_label():
+    sensor = replace(LABEL, device_type="diagnostic_sensor")
+    given = "F0:F1:F2:F3:F4:00"
+    assert claims(sensor).address == "C0:FF:EE:00:00:01"
+    assert claims(sensor, address="c0:ff:ee:00:00:01").address == "C0:FF:EE:00:00:01"
+    assert "names the address C0:FF:EE:00:00:01" in claims(sensor, address=given).reason
+    assert claims(replace(sensor, address=bytes(6), address_type=2), address=given).address == given
+
+
+def test_a_label_of_a_type_without_a_ble_profile():
+    assert claims(LABEL).reason == "An insulin_patch is read over MQTT only: add --transport mqtt."
+    assert claims(LABEL, transport="mqtt").device_id == LABEL.device_id
 
 
 def test_every_bit_flip_is_refused():
