@@ -23,13 +23,13 @@ from agent.prepare import (
     quarantined,
     refused,
 )
-from agent.records import ENDED, NO_LONGER_THERE, accesses, settle
+from agent.records import accesses, add_record, end, settle
 from buffer.devices import DeviceRecord
 from buffer.draft import Draft
 from buffer.lanes import Lane
 from buffer.quarantine import Quarantined
 from buffer.store import EventBuffer
-from device_drivers.base import Frame
+from device_drivers.base import Frame, Place
 from device_drivers.links.base import Asked, Batch
 from schemas.event_types import EventType
 
@@ -104,12 +104,11 @@ class Ingest:
             self._take_facts(draft, record, item)
             return "facts", item.device_id, None
         if isinstance(item, NoMore):
-            settle(draft, record, item.access, self._gateway_id, NO_LONGER_THERE)
+            settle(draft, record, item.access, self._gateway_id)
             return "settled", item.device_id, None
         if isinstance(item, NewStatus):
             return self._take_status(draft, record, item)
-        stream, boot, sequence, step = item.place
-        if not draft.is_new(item.device_id, STREAM if isinstance(item, NewAdhesion) else stream, boot, sequence, step):
+        if not add_record(draft, record, _place_of(item), self._gateway_id):
             return "duplicate", item.device_id, None
         if isinstance(item, NewRefusal):
             return self._decide(draft, item.item)
@@ -121,12 +120,11 @@ class Ingest:
     def _take_facts(self, draft: Draft, record: DeviceRecord, item: NewFacts) -> None:
         if all(record.facts.get(name) == value for name, value in item.facts.items()):
             return
+        facts = {**record.facts, **item.facts}
         for access in accesses(record):
-            if item.facts.get(access.boot_fact, record.facts.get(access.boot_fact)) != record.facts.get(
-                access.boot_fact
-            ):
-                settle(draft, record, access, self._gateway_id, ENDED)
-        draft.put_device(record.model_copy(update={"facts": {**record.facts, **item.facts}}))
+            if facts.get(access.boot_fact) != record.facts.get(access.boot_fact):
+                end(draft, record, access, facts, self._gateway_id)
+        draft.put_device(record.model_copy(update={"facts": facts}))
 
     def _take_status(self, draft: Draft, record: DeviceRecord, item: NewStatus) -> Fate:
         """Compared with what this patch last said under the same code: an event only when it differs."""
@@ -165,6 +163,10 @@ class Ingest:
                 self._counters.add(name, device_id if device_id in self._buffer.devices else None)
             if item is not None:
                 _remember(self._counters.last.setdefault(item.device_id, LastSeen()), item)
+
+
+def _place_of(item: NewEvent | NewAdhesion | NewRefusal) -> Place:
+    return item.place._replace(stream=STREAM) if isinstance(item, NewAdhesion) else item.place
 
 
 def _late(item: Item) -> Quarantined:

@@ -236,6 +236,9 @@ def unpair(device_id: str) -> Callable[[Draft], bool]:
 
 
 def _new_record(request: PairRequest, claims: Claims, draft: Draft) -> DeviceRecord:
+    former = draft.former(claims.device_id)
+    # The patch goes on numbering its records: they keep their keys. What it said of itself is said to a new wear again.
+    facts = {name: value for name, value in former.facts.items() if not name.startswith("said_")} if former else {}
     return DeviceRecord(
         device_id=claims.device_id,
         batch_number=claims.batch_number,
@@ -248,6 +251,7 @@ def _new_record(request: PairRequest, claims: Claims, draft: Draft) -> DeviceRec
         not_before=_not_before(draft, claims.device_id, request.patient),
         address=claims.address,
         label_secret=claims.secret,
+        facts=facts,
     )
 
 

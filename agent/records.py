@@ -1,20 +1,23 @@
 """Stored records of a patch: what of them is missing here, and the markers for what will never come."""
 
+from collections.abc import Mapping
+
 from pydantic_core import from_json
 
 from agent.events import Unfit, Wearer, make_event
 from buffer.devices import DeviceRecord
 from buffer.draft import Draft
 from buffer.store import EventBuffer
-from device_drivers.base import RecordAccess
+from device_drivers.base import Place, RecordAccess
 from device_drivers.device_types import DEVICE_TYPES
 from device_drivers.links.ble_base import Missing
 from device_drivers.registry import gatt_plans
 from schemas.audit_shapes import SequenceGap
 from schemas.event_types import EventType
 
-NO_LONGER_THERE = "the patch reported all its records and has none of these"
-ENDED = "the patch began another session before these were read"
+_NO_LONGER_THERE = "the patch reported all its records and has none of these"
+_ENDED = "the patch began another session before these were read"
+_TOO_MANY = "too many records of this session are missing here and there to ask for each"
 
 
 def accesses(record: DeviceRecord) -> list[RecordAccess]:
@@ -25,28 +28,71 @@ def accesses(record: DeviceRecord) -> list[RecordAccess]:
 def missing(buffer: EventBuffer, record: DeviceRecord, access: RecordAccess) -> Missing | None:
     """None while the patch's session is not known."""
     boot = record.facts.get(access.boot_fact)
-    if boot is None:
+    if boot is None or record.facts.get(access.unclear_fact):
         return None
     mark = buffer.mark(record.device_id, access.stream, int(boot))
     if mark is None:
         return Missing(0, hole=False)
-    first = mark.missing(_spacing(record, access))
+    first = mark.missing(max(1, _spacing(record, access)))
     return Missing(first, hole=first <= mark.high)
 
 
-def settle(draft: Draft, record: DeviceRecord, access: RecordAccess, gateway_id: str, reason: str) -> None:
-    """What is missing will not come: name each hole that holds a record, as far as their spacing tells."""
-    boot, spacing = record.facts.get(access.boot_fact), int(record.facts.get(access.spacing_fact, 0))
+def add_record(draft: Draft, record: DeviceRecord, place: Place, gateway_id: str) -> bool:
+    """Note that a record is here; False when it was here before."""
+    access = next((each for each in accesses(record) if each.stream == place.stream), None)
+    step = max(1, _spacing(record, access)) if access else 1
+    given_up = draft.add_record(record.device_id, *place, step)
+    for hole in given_up or () if access else ():
+        _append(draft, record, place.stream, hole, gateway_id, _TOO_MANY)
+    return given_up is not None
+
+
+def settle(draft: Draft, record: DeviceRecord, access: RecordAccess, gateway_id: str) -> None:
+    """The patch reported all it has: each hole that holds a record, as far as their spacing tells, is named.
+
+    Three newest records equally far apart, with nothing between them on the patch: it records at that distance now.
+    """
+    boot = record.facts.get(access.boot_fact)
     if boot is None:
         return
-    for first, last in draft.settle(record.device_id, access.stream, int(boot), max(1, spacing)):
-        # Before the first record of a session one step is free: the patch may count from 0 or from 1 step.
-        if spacing and last - first + 1 > (spacing if first == 0 else spacing - 1):
-            _append(draft, record, access.stream, (first, last), gateway_id, reason)
+    mark = draft.mark(record.device_id, access.stream, int(boot))
+    draft.settle(record.device_id, access.stream, int(boot))
+    spacing = _spacing(record, access) or mark.least or 0
+    holes = list(mark.holes(max(1, spacing)))
+    wider = mark.newest_distance()
+    if wider is not None and wider > spacing and holes[-1:] == [(mark.high - wider + 1, mark.high - 1)]:
+        holes.pop()
+        draft.put_device(record.model_copy(update={"facts": {**record.facts, access.spacing_fact: wider}}))
+    for hole in holes:
+        if _holds_a_record(hole, spacing):
+            _append(draft, record, access.stream, hole, gateway_id, _NO_LONGER_THERE)
+
+
+def end(
+    draft: Draft, record: DeviceRecord, access: RecordAccess, after: Mapping[str, int | str], gateway_id: str
+) -> None:
+    """Another boot began: what was not read of the one before is named, its unread end among it."""
+    boot = record.facts.get(access.boot_fact)
+    if boot is None:
+        return
+    mark = draft.mark(record.device_id, access.stream, int(boot))
+    draft.settle(record.device_id, access.stream, int(boot))
+    spacing = _spacing(record, access) or mark.least or 0
+    tail = (mark.high + 1, access.last_of(record.facts, after))
+    for hole in (*mark.holes(max(1, spacing)), tail):
+        if _holds_a_record(hole, spacing or 1):
+            _append(draft, record, access.stream, hole, gateway_id, _ENDED)
+
+
+def _holds_a_record(hole: tuple[int, int], spacing: int) -> bool:
+    """Before the first record of a session one step is free: the patch may count from 0 or from 1 step."""
+    first, last = hole
+    return spacing > 0 and last - first + 1 > (spacing if first == 0 else spacing - 1)
 
 
 def _spacing(record: DeviceRecord, access: RecordAccess) -> int:
-    return max(1, int(record.facts.get(access.spacing_fact, 0)))
+    """How far stored records are apart; 0 while it is not known."""
+    return int(record.facts.get(access.spacing_fact, 0))
 
 
 def _append(

@@ -42,6 +42,8 @@ def show_patches(shown: dict[str, Any]) -> str:
         if row.get("last_data"):
             parts.append(f"last data {row['last_data']}")
         lines.append(f"  {row['device_id']}  {', '.join(parts)}")
+        if "check" in row:
+            lines.append(f"      CHECK: {row['check']}")
         if "radio" in row:
             lines.append(f"      {_radio(row['radio'])}")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from typing import Any
 from agent.bonding import patch_states
 from agent.counters import Counters
 from agent.jobs import JobState
+from agent.records import accesses
 from agent.sync import SyncState
 from buffer.devices import DeviceRecord
 from buffer.lanes import Lane
@@ -94,6 +95,8 @@ def patches(buffer: EventBuffer, live: Live | None) -> list[dict[str, Any]]:
             "application": "recorded" if record.application else "not recorded",
             "adhesion": f"{waiting} reports waiting for the application" if waiting else None,
         }
+        if any(record.facts.get(access.unclear_fact) for access in accesses(record)):
+            row["check"] = "its records are set aside: which session they belong to is unclear, the quarantine says why"
         if live:
             last = live.counters.last.get(device_id)
             row["last_data"] = last.at if last else None

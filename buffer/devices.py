@@ -18,12 +18,13 @@ class Application(Model):
 
 
 class Former(Model):
-    """The last wear of a patch that is no longer paired."""
+    """The last wear of a patch that is no longer paired. Its `facts` say how its records are named."""
 
     device_id: DeviceId
     patient: str | None = None
     until: DateTime
     not_before: DateTime | None = None
+    facts: dict[str, int | str] = {}
 
 
 class DeviceRecord(Model):
@@ -40,7 +41,9 @@ class DeviceRecord(Model):
     not_before: DateTime | None = None
     address: str | None = None
     label_secret: Annotated[str | None, Field(repr=False)] = None
-    # Until when a bond may be made, and the passkey where it was typed in instead of derived from the label.
+    # A bond was made with the passkey; until when one may be made, and the passkey where it was typed in instead of
+    # derived from the label.
+    bonded: bool = False
     window_until: DateTime | None = None
     passkey: Annotated[int | None, Field(ge=0, le=999_999, repr=False)] = None
     application: Application | None = None

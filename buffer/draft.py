@@ -98,27 +98,35 @@ class Draft:
         number = self._count(self._state.numbers, "own", 1)
         return f"{self._state.gateway_id}.gateway.{self._state.epoch}.{number}"
 
-    def is_new(self, device_id: str, stream: str, boot: int, sequence: int, step: int = 1) -> bool:
-        """Record that this record of a paired patch is here; False when it was here before."""
+    def add_record(
+        self, device_id: str, stream: str, boot: int, sequence: int, step: int = 1
+    ) -> list[tuple[int, int]] | None:
+        """Note that this record of a paired patch is here; None when it was here before. Handed back are the holes, if
+        any, that cannot be kept in mind any longer.
+        """
         key = mark_key(self._state, self._keys, device_id, stream, boot)
         mark = self._state.marks.get(key)
         if mark is not None and mark.has(sequence):
-            return False
+            return None
         if mark is None:
             self._make_room(key)
-        self._journal.set(self._state.marks, key, (mark or Mark()).add(sequence, step))
+            mark = Mark()
+        added = mark.add(sequence, step)
+        self._journal.set(self._state.marks, key, added)
         self._touched_marks[key] = None
-        return True
+        return [hole for hole in mark.holes(step) if hole[1] < added.floor] if added.floor > mark.floor else []
 
-    def settle(self, device_id: str, stream: str, boot: int, step: int) -> list[tuple[int, int]]:
-        """Nothing will fill the holes of a stream any more: they are not asked for again, and handed back."""
+    def mark(self, device_id: str, stream: str, boot: int) -> Mark:
+        """Which records of one stream of a paired patch are here."""
+        return self._state.marks.get(mark_key(self._state, self._keys, device_id, stream, boot), Mark())
+
+    def settle(self, device_id: str, stream: str, boot: int) -> None:
+        """Nothing will fill the holes of a stream any more: they are not asked for again."""
         key = mark_key(self._state, self._keys, device_id, stream, boot)
         mark = self._state.marks.get(key)
-        holes = list(mark.holes(step)) if mark else []
-        if mark and holes:
+        if mark:
             self._journal.set(self._state.marks, key, mark.settle())
             self._touched_marks[key] = None
-        return holes
 
     def forget(self, rows: Iterable[int], lane: Lane) -> None:
         """Delete delivered rows."""
@@ -164,7 +172,10 @@ class Draft:
 
     def _remember_wear(self, device_id: str) -> None:
         record = self._state.devices[device_id].record
-        former = Former(device_id=device_id, patient=record.patient, until=self.now, not_before=record.not_before)
+        former = Former(
+            device_id=device_id, patient=record.patient, until=self.now, not_before=record.not_before,
+            facts=record.facts,
+        )  # fmt: skip
         dek = self._dek(GATEWAY_REF, f"{self.now:%Y-%m-%d}")
         blind = self._keys.blind("device", device_id)
         self._journal.set(self._state.former, device_id, former)

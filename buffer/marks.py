@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 MAX_RUNS = 64
@@ -40,7 +41,7 @@ class Mark:
 
     def add(self, sequence: int, step: int = 1) -> "Mark":
         """The mark with one more record that is not here. Neighbours at a distance of `step` make a run: a guess of
-        what comes, never of what is here.
+        what comes, never of what is here. Where there are too many runs the lowest is given up.
         """
         if sequence < self.floor:
             return self
@@ -66,6 +67,20 @@ class Mark:
         """From where on to ask: the first hole, else what comes after the highest record."""
         hole = next(self.holes(step), None)
         return hole[0] if hole else max(self.high + 1, self.settled)
+
+    @property
+    def least(self) -> int | None:
+        """The least distance between two records that are here; None with fewer."""
+        apart = [later.first - run.last for run, later in pairwise(self.runs)]
+        return min([*apart, *(run.step for run in self.runs if run.last > run.first)], default=None)
+
+    def newest_distance(self) -> int | None:
+        """How far the newest three records are apart, where they are equally far."""
+        newest: list[int] = []
+        for run in reversed(self.runs):
+            newest += range(run.last, run.first - 1, -run.step)[: 3 - len(newest)]
+        apart = {before - after for before, after in pairwise(newest)}
+        return apart.pop() if len(newest) == 3 and len(apart) == 1 else None
 
     def settle(self) -> "Mark":
         """Nothing will fill the holes there are now."""

@@ -33,12 +33,11 @@ class Frame:
 
 
 class Place(NamedTuple):
-    """Where a record stands in its patch's own numbering. `step`: the distance between neighbours, as far as known."""
+    """Where a record stands in its patch's own numbering."""
 
     stream: str
     boot: int
     sequence: int
-    step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +146,17 @@ class RecordAccess(Protocol):
         ...
 
     @property
+    def unclear_fact(self) -> str:
+        """Which fact is set while it is not clear whether that boot is over: nothing is asked for meanwhile."""
+        ...
+
+    @property
     def spacing_fact(self) -> str:
         """Which fact holds the least distance between records."""
+        ...
+
+    def last_of(self, before: Mapping[str, int | str], after: Mapping[str, int | str]) -> int:
+        """The highest sequence that the boot of `before` can have had, given the one that followed it; -1 unknown."""
         ...
 
     @property

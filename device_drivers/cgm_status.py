@@ -1,6 +1,6 @@
 """Sensor status annunciation of CGMS 1.0.2 in words: bits to codes of `device_status` (docs/profiles.md)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple
 
 from device_drivers.cgm_values import Annunciation
@@ -45,3 +45,54 @@ def changes(before: int, now: int) -> Iterator[tuple[StatusBit, bool]]:
         mask = 1 << number
         if (before ^ now) & mask:
             yield bit, bool(now & mask)
+
+
+class Change(NamedTuple):
+    """One bit began or ended to be set at a sequence; `until` where a later record already said that it ended."""
+
+    bit: StatusBit
+    is_set: bool
+    until: int | None = None
+
+
+class StatusHistory:
+    """What a session's status was, in the order of its sequences and not of their arrival. Facts it keeps:
+    `cgm_status` and `cgm_status_at` (the newest heard), `cgm_record_status` and `cgm_record_at` (of the newest record).
+
+    The CGM Status says how it is now before older records are fetched: these are compared with the record before them.
+    """
+
+    def __init__(self, known: Mapping[str, int | str]) -> None:
+        self._known = known
+
+    def read(self, sequence: int, bits: int) -> tuple[list[Change], dict[str, int | str]]:
+        """The CGM Status."""
+        if sequence < self._fact("cgm_status_at", -1):
+            return [], {}
+        return _compare(self._fact("cgm_status", 0), bits), self._newest(sequence, bits)
+
+    def record(self, sequence: int, bits: int) -> tuple[list[Change], dict[str, int | str]]:
+        """The annunciation of a record."""
+        before, at = self._fact("cgm_record_status", 0), self._fact("cgm_record_at", -1)
+        if sequence < at:
+            return [Change(bit, is_set, until=at) for bit, is_set in changes(before, before | bits)], {}
+        facts: dict[str, int | str] = {"cgm_record_status": bits, "cgm_record_at": sequence}
+        if sequence < self._fact("cgm_status_at", -1):
+            return _compare(before, bits), facts
+        return _compare(self._fact("cgm_status", 0), bits), facts | self._newest(sequence, bits)
+
+    def _newest(self, sequence: int, bits: int) -> dict[str, int | str]:
+        stopped = max(1, sequence) if bits & SESSION_STOPPED else 0
+        return {"cgm_status": bits, "cgm_status_at": sequence, "cgm_stopped": stopped}
+
+    def _fact(self, name: str, otherwise: int) -> int:
+        return int(self._known.get(name, otherwise))
+
+
+FRESH_STATUS: dict[str, int | str] = {
+    "cgm_status": 0, "cgm_status_at": -1, "cgm_record_status": 0, "cgm_record_at": -1,
+}  # fmt: skip
+
+
+def _compare(before: int, now: int) -> list[Change]:
+    return [Change(bit, is_set) for bit, is_set in changes(before, now)]

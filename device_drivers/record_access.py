@@ -1,6 +1,7 @@
 """Record Access Control Point 0x2A52 (GATT Specification Supplement), and one fetch of stored records through it."""
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -47,12 +48,17 @@ class SigRecordAccess:
     service: str
     stream: str
     boot_fact: str
+    unclear_fact: str
     spacing_fact: str
     records: Channel
+    last: Callable[[Mapping[str, int | str], Mapping[str, int | str]], int]
 
     @property
     def control(self) -> Channel:
         return Channel(self.service, "2a52")
+
+    def last_of(self, before: Mapping[str, int | str], after: Mapping[str, int | str]) -> int:
+        return self.last(before, after)
 
     def report_from(self, sequence: int) -> bytes:
         """`01 03 01 <u16>`: report stored records, greater than or equal. A wrapped sequence is asked for by its low
@@ -126,13 +132,15 @@ class Sweep:
         self._access, self._page = access, page
         self._wanted, self._hole, self._paged = True, False, False
         self._asked = self._answered = -1
+        # The fetch that `next` gave asks what was answered already: best after a moment, the patch may be loading.
+        self.again = False
 
     def next(self, first: int, *, hole: bool) -> Fetch | None:
         """A fetch from `first`; None when the patch has nothing more that is missing here."""
         if not (self._wanted or hole):
             return None
         stuck = self._paged and first == self._asked
-        self._asked, self._hole = first, hole
+        self._asked, self._hole, self.again = first, hole, first == self._answered
         return Fetch(self._access, sys.maxsize if stuck else self._page)
 
     def ended(self, ended: Ended) -> bool:

@@ -14,7 +14,9 @@ from device_drivers.profiles.continuous_glucose import SESSION_START, decoder
 
 
 class CaptureLink:
-    """Plays the file again and again as `device_id`. Every pass starts a new session, so that its keys are new."""
+    """Plays the file again and again as `device_id`. Every pass is the next session, an hour after the one before and
+    the first a week ago, so that its keys are new.
+    """
 
     transport = "ble"
     window = 4_000
@@ -25,7 +27,7 @@ class CaptureLink:
         self._frames = [frame for frame in frames if frame is not None]
         self._device_id, self._budget, self._pause = device_id, budget, pause
         self._inbox: asyncio.Queue[Batch] = asyncio.Queue()
-        self._last_start = datetime.min.replace(tzinfo=UTC)
+        self._next_start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=7)
         self.unacknowledged = 0
         self.made = 0
         self.done = asyncio.Event()
@@ -49,7 +51,7 @@ class CaptureLink:
         self.unacknowledged -= len(batch.frames)
 
     async def _one_pass(self) -> None:
-        start = self._next_start()
+        start, self._next_start = self._next_start, self._next_start + timedelta(hours=1)
         counting = decoder(DeviceContext(self._device_id))
         for captured in self._frames:
             value = cgm.session_start(start) if captured.channel == SESSION_START else captured.payload
@@ -63,9 +65,3 @@ class CaptureLink:
             self.state.received += 1
             self.unacknowledged += 1
             self._inbox.put_nowait(Batch([frame]))
-
-    def _next_start(self) -> datetime:
-        """The captured hour ends now; two sessions never start in the same second."""
-        hour_ago = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-        self._last_start = max(hour_ago, self._last_start + timedelta(seconds=1))
-        return self._last_start

@@ -1,10 +1,9 @@
 """Continuous Glucose Monitoring 0x181F: measurements to `sensor_reading`, status to `audit_trail`, else facts."""
 
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from device_drivers import cgm_status, cgm_values as cgm
+from device_drivers import cgm_session, cgm_values as cgm
 from device_drivers.base import (
     Channel,
     Decoded,
@@ -17,6 +16,8 @@ from device_drivers.base import (
     Refused,
     Write,
 )
+from device_drivers.cgm_session import CgmSession, Facts, Start, last_of_session
+from device_drivers.cgm_status import FRESH_STATUS, Change, StatusHistory, bits_of
 from device_drivers.record_access import ABORT, REPORT_RECORDS, SigRecordAccess, racp_response
 from schemas.event_types import EventType
 
@@ -32,16 +33,14 @@ GATT = GattPlan(
     # Feature first: it says whether everything else carries a CRC.
     reads=(FEATURE, SESSION_START, RUN_TIME, STATUS),
     subscriptions=(SOCP, RACP, MEASUREMENT),
-    records=SigRecordAccess(SERVICE, STREAM, "cgm_boot", "cgm_spacing", MEASUREMENT),
+    records=SigRecordAccess(SERVICE, STREAM, "cgm_boot", "cgm_unclear", "cgm_spacing", MEASUREMENT, last_of_session),
     # Deleting is no opcode of ours: other collectors rely on the records. Of the SOCP only a question is.
     writes={RACP: frozenset({REPORT_RECORDS, ABORT}), SOCP: frozenset({cgm.GET_INTERVAL})},
 )
 
 # Quality in percent to the contract's words (docs/profiles.md)
 _HIGH, _MEDIUM = 70, 40
-_LEAST_SESSION = 60
-_CLOCK_TOLERANCE = timedelta(minutes=5)
-_WRAP, _HALF = 1 << 16, 1 << 15
+_DAMAGED_KEPT = 64
 _STATUS_NO_TRUST = 0x04 | 0x08 | 0x20  # sensor type incorrect, sensor malfunction, general device fault
 _STATUS_ALERT = 0x10
 _CALIBRATION_NEEDED = 0x04 | 0x08 | 0x40  # recommended, required, in process
@@ -50,15 +49,17 @@ _WARNING_OUT_OF_RANGE = 0xC0  # the result is below or above what the device can
 
 
 class ContinuousGlucoseDecoder:
-    """Facts it keeps: `cgm_feature`, `cgm_boot` (Session Start Time as first read), `cgm_start` (UTC), `cgm_stopped`,
-    `cgm_last` (highest sequence of the session), `cgm_spacing` (least distance of stored records, minutes),
-    `cgm_interval` (minutes between notifications, as the patch says), `cgm_run_time` (hours), `cgm_status` (bits).
+    """Facts it keeps beside those of CgmSession and StatusHistory: `cgm_feature`, `cgm_spacing` (least distance of
+    stored records, minutes), `cgm_interval` (minutes between notifications, as the patch says), `cgm_run_time` (hours).
     """
 
     def __init__(self, device: DeviceContext) -> None:
         self._device = device
-        self._facts: dict[str, int | str] = dict(device.facts)
+        self._session = CgmSession(device.facts, device.boot)
+        self._facts = self._session.known
+        self._history = StatusHistory(self._facts)
         self._fetched: int | None = None
+        self._damaged: list[bytes] = []
 
     def receive(self, frame: Frame) -> Decoded:
         decoded = Decoded()
@@ -68,7 +69,6 @@ class ContinuousGlucoseDecoder:
             raise DecodeError(str(error)) from None
         except OverflowError:
             raise DecodeError("its time lies outside the calendar") from None
-        self._facts.update(decoded.facts)
         return decoded
 
     def _receive(self, frame: Frame, decoded: Decoded) -> None:
@@ -80,49 +80,50 @@ class ContinuousGlucoseDecoder:
         elif frame.channel == SESSION_START:
             self._session_start(frame, decoded)
         elif frame.channel == RUN_TIME:
-            decoded.facts["cgm_run_time"] = cgm.run_time(frame.payload, quirks)
+            self._learn({"cgm_run_time": cgm.run_time(frame.payload, quirks)}, decoded)
         elif frame.channel == STATUS:
-            offset, annunciation = cgm.status(frame.payload, quirks)
-            self._status(self._sequence(offset, frame.received_at), annunciation, decoded)
+            self._status(frame, decoded)
         elif frame.channel == SOCP:
             self._settings(frame, decoded)
         elif racp_response(frame.payload) is None:
             raise DecodeError("not a response of the record access control point")
 
+    def _learn(self, facts: Facts, decoded: Decoded) -> None:
+        """Note what changed. With another session everything that belonged to the one before starts afresh."""
+        if "cgm_boot" in facts:
+            facts |= {"cgm_spacing": 0} | FRESH_STATUS
+            self._fetched = None
+        self._facts.update(facts)
+        decoded.facts |= facts
+
     def _feature(self, frame: Frame, decoded: Decoded) -> None:
         found = cgm.feature(frame.payload, self._device.quirks)
-        decoded.facts["cgm_feature"] = found.bits
-        if "cgm_interval" not in self._facts:
-            request = cgm.socp_request(cgm.GET_INTERVAL, with_crc=found.e2e_crc, quirks=self._device.quirks)
-            decoded.writes.append(Write(SOCP, request))
+        self._learn({"cgm_feature": found.bits}, decoded)
+        request = cgm.socp_request(cgm.GET_INTERVAL, with_crc=found.e2e_crc, quirks=self._device.quirks)
+        decoded.writes.append(Write(SOCP, request))
 
     def _settings(self, frame: Frame, decoded: Decoded) -> None:
         """T10: the interval has one octet in the service's text and two in the supplement's."""
         crc_expected = bool(self._crc_expected())
         opcode, operand = cgm.socp_response(frame.payload, crc_expected=crc_expected, quirks=self._device.quirks)
         if opcode == cgm.INTERVAL and len(operand) in {1, 2}:
-            decoded.facts["cgm_interval"] = int.from_bytes(operand, "little")
+            self._learn({"cgm_interval": int.from_bytes(operand, "little")}, decoded)
 
     def _session_start(self, frame: Frame, decoded: Decoded) -> None:
-        """Keep the first value of a session: a later write by another collector must not re-key its events."""
-        boot, start = cgm.session_start(frame.payload, self._device.quirks)
-        known = self._facts.get("cgm_boot")
-        if boot == known:
+        try:
+            found = Start(*cgm.session_start(frame.payload, self._device.quirks))
+        except cgm.LayoutError as error:
+            self._learn(self._session.unreadable(), decoded)
+            decoded.refused.append(Refused(frame.payload, f"cannot be decoded: {error}"))
             return
-        if known is None or self._facts.get("cgm_stopped") or self._is_next(boot, start, frame.received_at):
-            decoded.facts |= {"cgm_boot": boot, "cgm_start": start.isoformat() if start else ""}
-            decoded.facts |= {"cgm_stopped": 0, "cgm_last": 0, "cgm_spacing": 0, "cgm_status": 0}
-            self._fetched = None
+        self._learn(self._session.started(found, frame.received_at), decoded)
 
-    def _is_next(self, boot: int, start: datetime | None, received_at: datetime) -> bool:
-        """Can this be the start of a next session, whose predecessor's stop nobody saw?
-
-        It begins after the last record of the one before (an hour at least: a collector's clock may be wrong), and not
-        in the future.
-        """
-        elapsed = timedelta(minutes=max(int(self._facts.get("cgm_last", 0)), _LEAST_SESSION))
-        begins_later = _clock(boot) >= _clock(int(self._facts["cgm_boot"])) + elapsed
-        return begins_later and (start is None or start <= received_at + _CLOCK_TOLERANCE)
+    def _status(self, frame: Frame, decoded: Decoded) -> None:
+        offset, annunciation = cgm.status(frame.payload, self._device.quirks)
+        self._learn(self._session.at(offset, frame.received_at), decoded)
+        sequence = self._session.sequence(offset, frame.received_at)
+        if sequence is not None:
+            self._changes(sequence, self._history.read(sequence, bits_of(annunciation)), decoded)
 
     def _crc_expected(self) -> bool | None:
         feature = self._facts.get("cgm_feature")
@@ -132,112 +133,105 @@ class ContinuousGlucoseDecoder:
         records, rest = cgm.split_records(frame.payload)
         if not records:
             raise DecodeError("not a CGM measurement: its first octet is no possible record size")
-        if rest:
-            self._fetched = None
-            decoded.refused.append(Refused(rest, f"no possible record size after {len(records)} records"))
         for record in records:
             found = cgm.measurement(record, crc_expected=self._crc_expected(), quirks=self._device.quirks)
             if isinstance(found, Refused):
-                decoded.refused.append(found)
-                self._fetched = None  # the distance across it is not that of neighbours
+                self._damage(found, decoded)
             else:
                 self._reading(found, frame, decoded)
+        if rest:
+            self._damage(Refused(rest, f"no possible record size after {len(records)} records"), decoded)
+
+    def _damage(self, piece: Refused, decoded: Decoded) -> None:
+        """Ask for a look at what is missing, once: what is damaged in the patch's own memory stays so."""
+        decoded.refused.append(piece)
+        self._fetched = None  # the distance across it is not that of neighbours
+        if piece.payload not in self._damaged:
+            self._damaged = [*self._damaged[1 - _DAMAGED_KEPT :], piece.payload]
+            decoded.reads.append(STATUS)
 
     def _reading(self, found: cgm.Measurement, frame: Frame, decoded: Decoded) -> None:
-        known = self._facts | decoded.facts
-        boot = self._boot(known)
-        if boot is None:
-            reason = "the session start (0x2AAA) was not read yet, so the record has no boot counter"
-            decoded.refused.append(Refused(found.raw, reason))
+        sequence = self._sequence(found, frame, decoded)
+        boot = self._session.boot
+        if sequence is None or boot is None:
             return
-        sequence = self._sequence(found.offset, frame.received_at)
-        if frame.live and sequence < int(known.get("cgm_last", 0)):
-            # Another session, or records out of order: the session start tells, and then the record is fetched again.
-            reason = "its time offset goes back: the session start is read again and the record fetched"
-            decoded.refused.append(Refused(found.raw, reason))
-            decoded.reads.append(SESSION_START)
-            return
-        if not known.get("cgm_start"):
-            # No zone or no start: the first record of the session, just received, anchors the patch's clock.
-            anchor = frame.received_at.astimezone(UTC) - timedelta(minutes=sequence)
-            decoded.facts["cgm_start"] = anchor.isoformat()
-        self._place(sequence, frame.live, decoded)
-        self._status(sequence, found.annunciation, decoded)
-        step = max(1, int((self._facts | decoded.facts).get("cgm_spacing", 0)))
-        place = Place(STREAM, boot, sequence, step)
+        self._learn(self._session.seen(sequence), decoded)
+        self._space(sequence, frame.live, decoded)
+        self._changes(sequence, self._history.record(sequence, bits_of(found.annunciation)), decoded)
+        place = Place(STREAM, boot, sequence)
         if isinstance(found.glucose, str):
             decoded.refused.append(Refused(found.raw, f"the sensor has no result ({found.glucose})", place))
             return
-        moment = self._moment(sequence, decoded)
+        moment = self._session.moment(sequence)
         data = _payload(found) | {"device_id": self._device.device_id, "timestamp": moment}
         decoded.observations.append(Observation(EventType.SENSOR_READING, place, moment, data))
 
-    def _boot(self, known: dict[str, int | str]) -> int | None:
-        if self._device.boot is not None:
-            return self._device.boot
-        boot = known.get("cgm_boot")
-        return None if boot is None else int(boot)
+    def _sequence(self, found: cgm.Measurement, frame: Frame, decoded: Decoded) -> int | None:
+        """The record's number in its session; None after a refusal without a place, so that it is fetched again."""
+        session, at = self._session, frame.received_at
+        if frame.live is None:
+            self._learn(session.anywhere(found.offset, at), decoded)
+        elif frame.live and session.unclear:
+            self._learn(session.at(found.offset, at), decoded)
+        if session.boot is None:
+            reason = "the session start (0x2AAA) was not read yet, so the record has no boot counter"
+            self._doubt(found, cgm_session.shown(self._facts) if session.unclear else reason, frame, decoded)
+            return None
+        sequence = session.sequence(found.offset, at)
+        if sequence is None:
+            self._doubt(found, "its time offset lies beyond the age of its session", frame, decoded)
+            return None
+        if frame.live:
+            if doubt := session.doubt(sequence, at):
+                reason = f"its time offset {doubt}: the session start is read again and the record fetched"
+                self._doubt(found, reason, frame, decoded)
+                return None
+            self._learn(session.at(found.offset, at), decoded)
+        if not self._facts.get("cgm_start"):
+            if frame.live is False:
+                self._doubt(found, "it was stored, and nothing tells yet when its session began", frame, decoded)
+                return None
+            self._learn(session.anchor(sequence, at), decoded)
+        return sequence
 
-    def _sequence(self, offset: int, received_at: datetime) -> int:
-        """T12: the offset has 16 bits and wraps after 45.5 days. It is counted on when it goes back by more than half
-        and the session is that old by the clock; until the clock says so it stays an old record.
-        """
-        last = int(self._facts.get("cgm_last", 0))
-        turns = last // _WRAP
-        if last % _WRAP - offset > _HALF and self._old_enough((turns + 1) * _WRAP + offset, received_at):
-            return (turns + 1) * _WRAP + offset
-        if turns and offset - last % _WRAP > _HALF:
-            turns -= 1
-        return turns * _WRAP + offset
+    @staticmethod
+    def _doubt(found: cgm.Measurement, reason: str, frame: Frame, decoded: Decoded) -> None:
+        decoded.refused.append(Refused(found.raw, reason))
+        if frame.live:
+            decoded.reads += [SESSION_START, STATUS]
 
-    def _old_enough(self, sequence: int, received_at: datetime) -> bool:
-        start = self._facts.get("cgm_start")
-        age = received_at - datetime.fromisoformat(str(start)) if start else timedelta()
-        return age + timedelta(hours=1) >= timedelta(minutes=sequence)
-
-    def _place(self, sequence: int, live: bool | None, decoded: Decoded) -> None:
-        """Note how far the session is, and how close stored records are to each other: only fetched ones show that."""
-        known = self._facts | decoded.facts
-        if sequence > int(known.get("cgm_last", 0)):
-            decoded.facts["cgm_last"] = sequence
+    def _space(self, sequence: int, live: bool | None, decoded: Decoded) -> None:
+        """How close stored records are to each other: only fetched ones show that."""
         if live:
             return
         before, self._fetched = self._fetched, sequence
         distance = abs(sequence - before) if before is not None else 0
-        spacing = int(known.get("cgm_spacing", 0))
-        if distance and (not spacing or distance < spacing):
-            decoded.facts["cgm_spacing"] = distance
+        spacing = int(self._facts.get("cgm_spacing", 0))
+        if distance and (not spacing or distance <= spacing):
+            self._learn({"cgm_spacing": distance}, decoded)
 
-    def _moment(self, sequence: int, decoded: Decoded) -> str:
-        start = str((self._facts | decoded.facts)["cgm_start"])
-        return (datetime.fromisoformat(start) + timedelta(minutes=sequence)).isoformat()
-
-    def _status(self, sequence: int, annunciation: cgm.Annunciation, decoded: Decoded) -> None:
+    def _changes(self, sequence: int, found: tuple[list[Change], Facts], decoded: Decoded) -> None:
         """What the patch says of itself, where it differs from what it said before."""
-        known = self._facts | decoded.facts
-        boot, before, now = self._boot(known), int(known.get("cgm_status", 0)), cgm_status.bits_of(annunciation)
-        if boot is None or not known.get("cgm_start") or before == now:
+        changes, facts = found
+        boot = self._session.boot
+        if boot is None or not self._facts.get("cgm_start"):
             return
-        decoded.facts["cgm_status"] = now
-        if now & cgm_status.SESSION_STOPPED:
-            decoded.facts["cgm_stopped"] = 1
-        moment = self._moment(sequence, decoded)
-        for bit, is_set in cgm_status.changes(before, now):
+        self._learn(facts, decoded)
+        moment = self._session.moment(sequence)
+        for change in changes:
             data = {
                 "kind": "device_status",
                 "device_id": self._device.device_id,
                 "timestamp": moment,
-                "code": bit.code,
-                "severity": bit.severity if is_set else "info",
+                "code": change.bit.code,
+                "severity": change.bit.severity if change.is_set else "info",
             }
-            ended = {} if is_set else {"detail": "ended"}
-            place = Place(f"{STREAM}_{bit.code}", boot, sequence)
-            decoded.observations.append(Observation(EventType.AUDIT_TRAIL, place, moment, data | ended))
-
-
-def _clock(boot: int) -> datetime:
-    """The patch's own clock in the digits of a session start."""
-    return datetime.strptime(f"{boot:014}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+            if not change.is_set:
+                data["detail"] = "ended"
+            elif change.until is not None:
+                data["detail"] = f"ended by minute {change.until} of the session"
+            place = Place(f"{STREAM}_{change.bit.code}{'' if change.is_set else '_ended'}", boot, sequence)
+            decoded.observations.append(Observation(EventType.AUDIT_TRAIL, place, moment, data))
 
 
 def _payload(found: cgm.Measurement) -> dict[str, Any]:

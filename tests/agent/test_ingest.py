@@ -147,7 +147,7 @@ async def test_a_decoders_bug_keeps_the_octets(buffer, monkeypatch):
 async def test_a_bug_while_deciding_sets_that_record_aside_and_acknowledges_the_rest(buffer, monkeypatch):
     from buffer.draft import Draft
 
-    real = Draft.is_new
+    real = Draft.add_record
 
     def broken(self, device_id, stream, boot, sequence, step=1):
         found = real(self, device_id, stream, boot, sequence, step)
@@ -155,7 +155,7 @@ async def test_a_bug_while_deciding_sets_that_record_aside_and_acknowledges_the_
             raise RuntimeError("bug")
         return found
 
-    monkeypatch.setattr(Draft, "is_new", broken)
+    monkeypatch.setattr(Draft, "add_record", broken)
     fates = await Ingest(buffer, "gw-test", Counters()).receive(batch(*(reading(PATCH, n) for n in (1, 2, 3))), "mqtt")[
         0
     ]

@@ -9,6 +9,9 @@ import pytest
 from agent.ble import Registry, passkey
 from agent.counters import Counters
 from agent.ingest import Ingest
+from agent.pairing import Claims, PairRequest, pair, unpair
+from agent.show import show_patches
+from agent.status import patches
 from buffer.devices import DeviceRecord
 from buffer.lanes import Lane
 from buffer.store import EventBuffer
@@ -17,7 +20,15 @@ from device_drivers.byte_reader import crc16
 from device_drivers.emulated import cgm
 from device_drivers.links.base import Batch, Exhausted
 from device_drivers.profiles.battery import LEVEL
-from device_drivers.profiles.continuous_glucose import FEATURE, GATT, MEASUREMENT, SESSION_START, SOCP
+from device_drivers.profiles.continuous_glucose import (
+    FEATURE,
+    GATT,
+    MEASUREMENT,
+    RUN_TIME,
+    SESSION_START,
+    SOCP,
+    STATUS,
+)  # fmt: skip
 from device_drivers.profiles.device_information import MODEL
 
 PATCH = "NFLX_0A1B2C3D"
@@ -29,6 +40,11 @@ RECORD = DeviceRecord(
     activation_method="manual_entry", session_id="wear-1", paired_at=NOW, address="F0:F1:F2:F3:F4:00",
 )  # fmt: skip
 
+CLAIMS = Claims(
+    device_id=PATCH, batch_number=RECORD.batch_number, device_type=RECORD.device_type, activation_method="manual_entry",
+    address=RECORD.address, passkey=123456,
+)  # fmt: skip
+
 
 class Gateway:
     """A buffer with one paired glucose patch; `say` is what its radio delivers."""
@@ -38,8 +54,8 @@ class Gateway:
         self.ingest = Ingest(buffer, "gw-test", Counters())
         self.registry = Registry(buffer)
 
-    async def say(self, channel, *payloads, live=False):
-        future, asked = self.ingest.receive(Batch([Frame(PATCH, channel, p, NOW, live) for p in payloads]), "ble")
+    async def say(self, channel, *payloads, live=False, at=NOW):
+        future, asked = self.ingest.receive(Batch([Frame(PATCH, channel, p, at, live) for p in payloads]), "ble")
         return [name for name, *_ in await future], asked
 
     async def begin(self):
@@ -47,7 +63,10 @@ class Gateway:
         await self.say(SESSION_START, cgm.session_start(START))
 
     async def records(self, *offsets, live=False):
-        fates, _ = await self.say(MEASUREMENT, *(record(offset) for offset in offsets), live=live)
+        for offset in offsets if live else ():
+            fates, _ = await self.say(MEASUREMENT, record(offset), live=True, at=START + timedelta(minutes=offset))
+        if not live:
+            fates, _ = await self.say(MEASUREMENT, *(record(offset) for offset in offsets))
         return [fate for fate in fates if fate != "facts"]
 
     async def exhausted(self):
@@ -121,9 +140,69 @@ async def test_a_next_session_names_what_was_never_read_of_the_one_before(gatewa
     await gateway.begin()
     await gateway.records(0, 1, 2, 5)
     later = START + timedelta(hours=2)
-    await gateway.say(SESSION_START, cgm.session_start(later))
-    assert await gateway.gaps() == [("cgm", 3, 4)]
+    await gateway.say(SESSION_START, cgm.session_start(later), at=later)
+    assert gateway.missing() is None  # which session it is shows with the status
+    await gateway.say(STATUS, cgm.with_crc(bytes(5)), at=later)
+    assert await gateway.gaps() == [("cgm", 3, 4), ("cgm", 6, 119)]
     assert gateway.missing() == (0, False)
+
+
+async def test_the_end_of_a_session_that_nobody_read_is_named(gateway):
+    """The patch was away when its session ended, and gives none of its records once the next one began."""
+    await gateway.begin()
+    await gateway.say(RUN_TIME, cgm.with_crc((24).to_bytes(2, "little")))
+    await gateway.records(*range(101))
+    later = START + timedelta(days=10)
+    await gateway.say(SESSION_START, cgm.session_start(later), at=later)
+    await gateway.say(STATUS, cgm.with_crc(bytes(5)), at=later)
+    assert await gateway.gaps() == [("cgm", 101, 1440)]
+
+
+async def test_without_a_memory_on_the_patch_the_gap_is_named_all_the_same(gateway):
+    await gateway.begin()
+    await gateway.records(*range(11), live=True)
+    await gateway.records(501, live=True)
+    assert gateway.missing() == (11, True)
+    await gateway.exhausted()
+    assert await gateway.gaps() == [("cgm", 11, 500)]
+    assert gateway.missing() == (502, False)
+
+
+async def test_a_wider_interval_is_learnt_after_one_marker(gateway):
+    await gateway.begin()
+    await gateway.records(*range(31))
+    for offset in range(35, 100, 5):
+        await gateway.records(offset, live=True)
+        if gateway.missing().hole:
+            await gateway.exhausted()
+    assert await gateway.gaps() == [("cgm", 31, 34)]
+    await gateway.records(96, 97)  # and back again
+    await gateway.records(99, live=True)
+    assert gateway.missing() == (98, True)
+
+
+async def test_holes_too_many_to_keep_in_mind_are_named(gateway):
+    await gateway.begin()
+    await gateway.records(0, 1)
+    for offset in range(3, 3 + 2 * 80, 2):
+        await gateway.records(offset)
+    await gateway.records(162)
+    await gateway.exhausted()
+    assert await gateway.gaps() == [("cgm", offset, offset) for offset in range(2, 162, 2)]
+
+
+async def test_the_same_patient_again_keeps_the_keys(gateway):
+    """A collector wrote the time meanwhile: the start as first read outlives the pairing."""
+    await gateway.begin()
+    await gateway.records(*range(5))
+    await gateway.buffer.submit(unpair(PATCH), now=True)
+    await gateway.buffer.submit(pair(PairRequest(), CLAIMS, "gw-test", timedelta(minutes=10)), now=True)
+    await gateway.say(SESSION_START, cgm.session_start(START + timedelta(seconds=7)))
+    await gateway.say(STATUS, cgm.with_crc((180).to_bytes(2, "little") + bytes(3)))
+    await gateway.records(*range(5))
+    claim = await gateway.buffer.claim(Lane.SENSOR, 500, 1 << 20)
+    assert len(claim.events) == 10
+    assert len({event.idempotency_key for event in claim.events}) == 5
 
 
 async def test_a_record_that_makes_no_event_is_set_aside_and_not_asked_for_again(gateway):
@@ -259,3 +338,12 @@ def test_the_passkey_of_a_label_is_the_one_its_patch_derives():
     record = RECORD.model_copy(update={"label_secret": base64.b64encode(secret).decode()})
     assert passkey(record) == int.from_bytes(octets, "big") % 1_000_000
     assert passkey(RECORD) is None
+
+
+async def test_an_unclear_session_is_shown(gateway):
+    await gateway.begin()
+    assert "check" not in patches(gateway.buffer, None)[0]
+    await gateway.say(SESSION_START, cgm.session_start(START + timedelta(hours=9)))
+    (row,) = patches(gateway.buffer, None)
+    assert "unclear" in row["check"]
+    assert f"CHECK: {row['check']}" in show_patches({"patches": [row]})

@@ -92,12 +92,16 @@ async def test_a_group_is_one_transaction_and_a_bug_takes_only_itself(buffer):
     assert not buffer.devices
 
 
+def is_new(draft, stream, boot, sequence):
+    return draft.add_record(PATCH.device_id, stream, boot, sequence) is not None
+
+
 async def test_marks_refuse_a_record_seen_before_across_a_reopen(tmp_path):
     buffer = await open_buffer(tmp_path)
     await buffer.submit(lambda draft: draft.put_device(PATCH), now=True)
 
     def seen(sequence, boot=1, stream="sensor"):
-        return buffer.submit(lambda draft: draft.is_new(PATCH.device_id, stream, boot, sequence), now=True)
+        return buffer.submit(lambda draft: is_new(draft, stream, boot, sequence), now=True)
 
     assert [await seen(number) for number in (5, 5, 3, 3, 6)] == [True, False, True, False, True]
     assert await seen(5, boot=2)
@@ -111,8 +115,8 @@ async def test_marks_refuse_a_record_seen_before_across_a_reopen(tmp_path):
 async def test_a_stream_keeps_the_marks_of_its_newest_boots(buffer):
     await buffer.submit(lambda draft: draft.put_device(PATCH), now=True)
     for boot in range(20):
-        assert await buffer.submit(lambda draft, boot=boot: draft.is_new(PATCH.device_id, "sensor", boot, 1), now=True)
-    assert not await buffer.submit(lambda draft: draft.is_new(PATCH.device_id, "sensor", 19, 1), now=True)
+        assert await buffer.submit(lambda draft, boot=boot: is_new(draft, "sensor", boot, 1), now=True)
+    assert not await buffer.submit(lambda draft: is_new(draft, "sensor", 19, 1), now=True)
 
 
 async def test_the_registry_survives(tmp_path):

@@ -38,6 +38,10 @@ class Decode:
     def __call__(self, channel, payload, *, at=timedelta(hours=1), live=None):
         return self.decoder.receive(Frame(PATCH, channel, payload, START + at, live))
 
+    def facts(self, *offsets, live):
+        found = [self(MEASUREMENT, record(offset), at=timedelta(minutes=offset), live=live) for offset in offsets]
+        return {name: value for each in found for name, value in each.facts.items()}
+
     def sequences(self, *offsets, at=timedelta(hours=1), live=None):
         found = [self(MEASUREMENT, record(offset), at=at, live=live) for offset in offsets]
         return [seen.place.sequence for each in found for seen in each.observations]
@@ -50,7 +54,7 @@ def statuses(decoded):
 def test_a_fault_is_an_event_when_it_begins_and_when_it_ends():
     decode = Decode()
     (begun,) = statuses(decode(MEASUREMENT, record(5, status=0x08)))
-    assert begun.place == ("cgm_sensor_malfunction", 20261124080000, 5, 1)
+    assert begun.place == ("cgm_sensor_malfunction", 20261124080000, 5)
     assert (begun.data["code"], begun.data["severity"]) == ("sensor_malfunction", "fault")
     assert begun.occurred_at == begun.data["timestamp"] == "2026-11-24T08:05:00+00:00"
     assert statuses(decode(MEASUREMENT, record(6, status=0x08))) == []
@@ -109,19 +113,14 @@ def test_the_interval_is_asked_for_with_the_crc_the_feature_demands(feature, oct
     assert len(write.payload) == len(octets) // 2
     if len(write.payload) > 1:
         assert write == Write(SOCP, cgm.with_crc(b"\x02"))
-    known = decoder(DeviceContext(PATCH, facts={"cgm_interval": 5}))
-    assert known.receive(Frame(PATCH, FEATURE, feature, START)).writes == []
 
 
 def test_fetched_records_tell_their_spacing_and_live_ones_do_not():
     decode = Decode()
-    decode.sequences(5, 10, live=True)
-    assert decode(MEASUREMENT, record(15), live=True).observations[0].place.step == 1
-    decode = Decode()
-    decode.sequences(5, 10, live=False)
-    assert decode(MEASUREMENT, record(15), live=True).observations[0].place.step == 5
-    decode.sequences(16, 17, live=False)
-    assert decode(MEASUREMENT, record(18), live=True).observations[0].place.step == 1
+    assert "cgm_spacing" not in decode.facts(5, 10, live=True)
+    assert decode.facts(20, 25, live=False)["cgm_spacing"] == 5
+    assert decode.facts(26, 27, live=False)["cgm_spacing"] == 1
+    assert decode.facts(32, 37, live=False).get("cgm_spacing") is None
 
 
 def test_a_live_record_that_goes_back_is_kept_aside_and_the_session_read_again():
@@ -132,7 +131,7 @@ def test_a_live_record_that_goes_back_is_kept_aside_and_the_session_read_again()
     assert found.observations == []
     assert "goes back" in found.refused[0].reason
     assert found.refused[0].place is None
-    assert found.reads == [SESSION_START]
+    assert found.reads == [SESSION_START, STATUS]
     assert decode.sequences(1, live=False) == [1]
     assert decode.sequences(1, live=None) == [1]  # a capture does not say who asked
 
@@ -156,4 +155,4 @@ def test_t12_an_old_record_is_no_wrap():
 def test_a_record_without_a_result_has_a_place_all_the_same():
     body = b"\x03\xff\x07\x05\x00" + cgm.sfloat(0) + cgm.sfloat(90)
     (piece,) = Decode()(MEASUREMENT, cgm.with_crc(bytes([len(body) + 3]) + body)).refused
-    assert piece.place == ("cgm", 20261124080000, 5, 1)
+    assert piece.place == ("cgm", 20261124080000, 5)

@@ -118,7 +118,7 @@ class Collector:
         self.facts |= found.facts
         for seen in found.observations:
             if seen.place.stream == STREAM and not self.mark.has(seen.place.sequence):
-                self.mark = self.mark.add(seen.place.sequence, seen.place.step)
+                self.mark = self.mark.add(seen.place.sequence, self.spacing)
                 self.stored.append(seen.place.sequence)
 
 
