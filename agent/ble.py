@@ -36,7 +36,7 @@ class Registry:
         def decide(draft: Draft) -> None:
             record = draft.device(device_id)
             if record is not None:
-                draft.put_device(record.model_copy(update={"window_until": None, "passkey": None}))
+                draft.put_device(record.model_copy(update={"bonded": True, "window_until": None, "passkey": None}))
 
         self._buffer.submit(decide, now=True)
 
@@ -58,6 +58,7 @@ def _patch(record: DeviceRecord, now: datetime) -> BlePatch:
         record.device_id,
         str(record.address).upper(),
         tuple(gatt_plans(DEVICE_TYPES[record.device_type].profiles)),
+        record.bonded,
         passkey(record) if open_window else None,
         record.window_until if open_window else None,
         60.0 * _interval(record),

@@ -36,9 +36,10 @@ from device_drivers.links.ble_scanner import Scanner
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2.0
-_CONNECT_SECONDS = 45.0
+# One attempt of bleak takes 20 s at most; the adapter serves nobody else meanwhile.
+_CONNECT_SECONDS = 22.0
 _DISCONNECT_SECONDS = 12.0
-# 20 s at most; the patch is heard again before the next.
+# The patch is heard again before the next.
 _ATTEMPTS = 1
 
 
@@ -66,6 +67,8 @@ class BleLink:
         self._bluez: Bluez | None = None
         self._adapter: Adapter | None = None
         self._lost: asyncio.Future[str] | None = None
+        # Batches that are not durable yet, of all connections
+        self._waiting = 0
         self.state = BleState(f"ble {options.adapter}")
 
     async def receive(self) -> Batch:
@@ -73,6 +76,7 @@ class BleLink:
 
     def acknowledge(self, batch: Batch) -> None:
         assert isinstance(batch, BleBatch)
+        self._waiting -= 1
         batch.connection.acknowledged()
 
     def ask(self, asked: Asked) -> None:
@@ -99,9 +103,12 @@ class BleLink:
         work: list[asyncio.Task[None]] = []
         try:
             await bluez.open()
-            adapter = self._adapter = await self._find_adapter(bluez)
+            adapter = self._adapter = await bluez.ready_adapter(self._options.adapter)
             await self._adopt(bluez, adapter)
-            scanner = Scanner(bluez, adapter, self._on_heard, self._anybody_missing, self._options.scan_silence)
+            scanner = Scanner(
+                bluez, adapter, self._on_heard, self._anybody_missing, self._anybody_connected,
+                self._options.scan_silence,
+            )  # fmt: skip
             work = [
                 asyncio.create_task(each) for each in (scanner.run(), self._dispatch(bluez, adapter), bluez.ended())
             ]
@@ -123,21 +130,6 @@ class BleLink:
             self._bluez = self._adapter = None
             bluez.close()
 
-    async def _find_adapter(self, bluez: Bluez) -> Adapter:
-        wanted = self._options.adapter
-        try:
-            adapter = await bluez.adapter(wanted)
-        except Refused as error:
-            raise RadioLost(f"bluetoothd is not running ({error}): systemctl status bluetooth") from None
-        if adapter is None:
-            raise RadioLost(f"there is no adapter {wanted}: plugged in? `bluetoothctl list` shows those BlueZ has")
-        if not adapter.powered:
-            try:
-                await bluez.power(adapter, on=True)
-            except Refused as error:
-                raise RadioLost(f"the adapter {adapter.name} is off ({error}): rfkill list") from None
-        return adapter
-
     async def _adopt(self, bluez: Bluez, adapter: Adapter) -> None:
         """Links that an earlier process left up would look like ours: they are ended, their bonds stay."""
         self._sync()
@@ -153,7 +145,7 @@ class BleLink:
         ours = {peer.patch.address: peer for peer in self._peers.values()}
         for address, peer in ours.items():
             known = devices.get(address)
-            peer.state.bonded = bool(known and known.bonded) and not peer.lost_bond
+            peer.state.bonded = bool(known and known.bonded) and not peer.lost_bond and peer.trusts_bond
         strangers = sorted(address for address, known in devices.items() if known.bonded and address not in ours)
         self._warn(
             "strangers",
@@ -185,6 +177,22 @@ class BleLink:
     def _anybody_missing(self) -> bool:
         return any(not peer.connection for peer in self._peers.values())
 
+    def _anybody_connected(self) -> bool:
+        return any(peer.state.connected for peer in self._peers.values())
+
+    def _mine(self) -> list[Peer]:
+        """Without the patches whose bond another adapter has."""
+        if self._adapter is None:
+            return []
+        return [
+            peer
+            for device_id, peer in self._peers.items()
+            if not self._claims.bonded_elsewhere(device_id, self._adapter.name)
+        ]
+
+    def _stays(self) -> bool:
+        return stays(len(self._mine()), self._options.policy)
+
     async def _dispatch(self, bluez: Bluez, adapter: Adapter) -> None:
         """One connect at a time, for ever."""
         while True:
@@ -213,17 +221,21 @@ class BleLink:
 
     def _next(self, adapter: Adapter) -> Peer | None:
         now = time.monotonic()
-        in_use = sum(peer.connection is not None for peer in self._peers.values())
-        chosen = next_patch((peer.candidate(now) for peer in self._peers.values()), now, self._options.policy, in_use)
-        for peer in self._peers.values():
-            peer.away(self._clock())
+        mine = self._mine()
+        for device_id, peer in self._peers.items():
+            if other := self._claims.bonded_elsewhere(device_id, adapter.name):
+                peer.say(f"with the adapter {other}", self._clock())
+            else:
+                peer.away(self._clock())
+        if self._waiting > self._options.page:
+            return None  # the buffer takes nothing: what it has not taken would only grow
+        in_use = sum(peer.connection is not None for peer in mine)
+        chosen = next_patch((peer.candidate(now) for peer in mine), now, self._options.policy, in_use)
         if chosen is None:
             return None
-        other = self._claims.bonded_elsewhere(chosen, adapter.name)
-        if other or not self._claims.take(chosen, adapter.name):
-            peer = self._peers[chosen]
-            peer.wait(5.0)
-            peer.say(f"with the adapter {other or 'that reached it first'}", self._clock())
+        if not self._claims.take(chosen, adapter.name):
+            self._peers[chosen].wait(5.0)
+            self._peers[chosen].say("with the adapter that reached it first", self._clock())
             return None
         return self._peers[chosen]
 
@@ -232,28 +244,26 @@ class BleLink:
     async def _reach(self, bluez: Bluez, adapter: Adapter, peer: Peer) -> None:
         devices = await self._devices(bluez, adapter)
         known = devices.get(peer.patch.address)
-        if peer.patch.authenticated:
-            if known and known.bonded and peer.lost_bond and peer.patch.passkey is not None:
-                # A person pairs it again: the half of the bond that is left here goes.
-                with contextlib.suppress(Refused):
-                    await bluez.remove(adapter, known.path)
-                peer.forget_device()
-                peer.say("the old bond is removed, waiting to hear the patch", self._clock())
-                return
-            if not (known and known.bonded):
-                await self._bond(bluez, adapter, peer)
-                return
-        await self._connect(peer)
+        bonded, asked = bool(known and known.bonded), peer.patch.passkey is not None
+        if not peer.patch.authenticated or (bonded and peer.trusts_bond and not (peer.lost_bond and asked)):
+            await self._connect(peer)
+        elif known and bonded and asked:
+            # A person pairs it again: the half of a bond that is left here goes, or the one that nobody here made.
+            with contextlib.suppress(Refused):
+                await bluez.remove(adapter, known.path)
+            peer.forget_device()
+            peer.say("the old bond is removed, waiting to hear the patch", self._clock())
+        elif peer.patch.passkey is None:
+            peer.unbonded(stranger=bonded, now=self._clock())
+        else:
+            await self._bond(bluez, adapter, peer, peer.patch.passkey)
 
-    async def _bond(self, bluez: Bluez, adapter: Adapter, peer: Peer) -> None:
-        """Pair, where a person opened the window; else say that one must."""
+    async def _bond(self, bluez: Bluez, adapter: Adapter, peer: Peer, passkey: int) -> None:
+        """Pair: a person opened the window."""
         patch = peer.patch
-        if patch.passkey is None:
-            peer.unbonded(self._clock())
-            return
         assert peer.device is not None
-        peer.say("pairing", self._clock())
-        outcome = await bond(bluez, adapter, peer.device.details["path"], patch.passkey)
+        peer.bond_starts(self._clock())
+        outcome = await bond(bluez, adapter, peer.device.details["path"], passkey)
         log.info("ble: %s device=%s", outcome.reason, patch.device_id)
         peer.bond_tried(outcome, self._clock())
         if outcome.bonded:
@@ -281,7 +291,7 @@ class BleLink:
             peer.connection = None
             if not isinstance(error, Exception):
                 raise
-            self._failed(peer, PatchLost(f"does not connect ({error or type(error).__name__})"))
+            self._failed(peer, PatchLost(f"does not connect ({str(error) or type(error).__name__})"))
             return
         task = asyncio.create_task(self._serve(peer, connection, client))
         self._tasks.add(task)
@@ -290,9 +300,8 @@ class BleLink:
     async def _serve(self, peer: Peer, connection: Connection, client: BleakClient) -> None:
         """A connection from its beginning to its end."""
         peer.connected(self._clock())
-        stay = stays(len(self._peers), self._options.policy)
         try:
-            reason = await connection.run(client, stay=stay)
+            reason = await connection.run(client, self._stays)
             if connection.proven or not peer.patch.authenticated:
                 peer.ended(reason, connection.complete, self._clock())
             else:
@@ -329,6 +338,7 @@ class BleLink:
 
     def _sink(self, batch: BleBatch) -> None:
         self.state.received += len(batch.frames)
+        self._waiting += 1
         self._inbox.put_nowait(batch)
 
     def _on_heard(self, device: BLEDevice, data: AdvertisementData) -> None:

@@ -23,13 +23,14 @@ class BleOptions:
 
 @dataclass(frozen=True, slots=True)
 class BlePatch:
-    """One paired patch. `passkey` and `window` (its end) while its pairing window is open; `interval` between its
-    notifications in seconds.
+    """One paired patch. `bonded`: a bond was made with its passkey, here. `passkey` and `window` (its end) while its
+    pairing window is open; `interval` between its notifications in seconds.
     """
 
     device_id: str
     address: str
     plans: tuple[GattPlan, ...]
+    bonded: bool = False
     passkey: int | None = field(default=None, repr=False)
     window: datetime | None = None
     interval: float = 0.0
@@ -80,7 +81,7 @@ class BlePatches(Protocol):
         ...
 
     def bonded(self, device_id: str) -> None:
-        """A bond was made: the pairing window is used up."""
+        """A bond was made with the passkey: the pairing window is used up."""
         ...
 
     def missing(self, device_id: str, access: RecordAccess) -> Missing | None:

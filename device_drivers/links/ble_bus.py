@@ -125,6 +125,21 @@ class Bluez:
                     return Adapter(path, name, address, bool(properties["Powered"]))
         return None
 
+    async def ready_adapter(self, wanted: str) -> Adapter:
+        """The adapter of this name or address, switched on; RadioLost with what a person can do about it."""
+        try:
+            adapter = await self.adapter(wanted)
+        except Refused as error:
+            raise RadioLost(f"bluetoothd is not running ({error}): systemctl status bluetooth") from None
+        if adapter is None:
+            raise RadioLost(f"there is no adapter {wanted}: plugged in? `bluetoothctl list` shows those BlueZ has")
+        if not adapter.powered:
+            try:
+                await self.power(adapter, on=True)
+            except Refused as error:
+                raise RadioLost(f"the adapter {adapter.name} is off ({error}): rfkill list") from None
+        return adapter
+
     async def devices(self, adapter: Adapter) -> dict[str, Known]:
         """Devices BlueZ knows on an adapter, by address."""
         found = {}

@@ -1,6 +1,7 @@
 """One connection to one patch: reads, subscriptions, stored records, then what it sends by itself."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -22,10 +23,16 @@ log = logging.getLogger(__name__)
 _GATT_SECONDS = 15.0
 # ATT: an indication not answered, or nothing in a procedure, for 30 s is a failed procedure.
 _FETCH_SECONDS = 30.0
+# However many records: no patch holds a connection slot for longer in one go.
+_LONGEST_FETCH_SECONDS = 1_800.0
 _BUSY_SECONDS = 2.0
 _BUSY_TRIES = 5
-# ATT: insufficient authentication, authorization, key size, encryption
-_NEEDS_BOND = {0x05, 0x08, 0x0C, 0x0F}
+_AGAIN_SECONDS = 5.0
+_DURABLE_SECONDS = 300.0
+# How soon a connection that need no longer last ends
+_STAY_SECONDS = 5.0
+# ATT: insufficient authentication, key size, encryption
+_NEEDS_BOND = {0x05, 0x0C, 0x0F}
 _GATT_FAILURES = (BleakError, OSError, EOFError, KeyError, AssertionError)
 
 
@@ -56,14 +63,14 @@ class Connection:
         self._sink, self._clock = sink, clock
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._todo: asyncio.Queue[Asked | None] = asyncio.Queue()
-        self._answers: asyncio.Queue[tuple[Channel, bytes]] = asyncio.Queue()
+        self._answers: asyncio.Queue[bytes] = asyncio.Queue()
         self._durable = asyncio.Event()
         self._durable.set()
         self._unacknowledged = 0
         self._fetch: Fetch | None = None
         self._fetching: RecordAccess | None = None
         self._stops: set[asyncio.Task[None]] = set()
-        self._last = time.monotonic()
+        self._last = self._last_record = time.monotonic()
         self._client: BleakClient | None = None
         self._guarded = {plan.service for plan in patch.plans if plan.authenticated}
         self.step = "connecting"
@@ -93,10 +100,10 @@ class Connection:
             if self._todo.empty():
                 self._todo.put_nowait(None)  # what arrived may have left a hole
 
-    async def run(self, client: BleakClient, *, stay: bool) -> str:
-        """Returns why it ended; BondLost where the patch does not accept us."""
+    async def run(self, client: BleakClient, stay: Callable[[], bool]) -> str:
+        """Returns why it ended; BondLost where the patch does not accept us. `stay`: may it last?"""
         self._client = client
-        work = asyncio.create_task(self._work(stay=stay))
+        work = asyncio.create_task(self._work(stay))
         try:
             await asyncio.wait({work, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             return await work if work.done() else self._lost.result()
@@ -106,17 +113,14 @@ class Connection:
                 task.cancel()
             await asyncio.gather(work, *self._stops, return_exceptions=True)
 
-    async def _work(self, *, stay: bool) -> str:
+    async def _work(self, stay: Callable[[], bool]) -> str:
         try:
             await self._set_up()
-            for plan in self._patch.plans:
-                if plan.records is not None:
-                    await self._fetch_all(plan.records)
+            await self._fetch_everything()
+            await self._do_all()
             self.complete = True
-            if not stay:
-                return "everything is here; connected again when it has more"
             self.step = "connected"
-            return await self._stay()
+            return await self._stay(stay)
         except BleakGATTProtocolError as error:
             if error.code in _NEEDS_BOND:
                 raise BondLost("the patch does not accept our bond any more") from None
@@ -137,19 +141,18 @@ class Connection:
                 await self._subscribe(channel)
         # What the reads said, such as the session, decides what is missing.
         await self._until_durable()
-        while not self._todo.empty():
-            await self._do(self._todo.get_nowait())
+        await self._do_all()
 
-    async def _stay(self) -> str:
+    async def _stay(self, stay: Callable[[], bool]) -> str:
         """What the patch sends by itself; holes are fetched as soon as they show."""
         records = [plan.records for plan in self._patch.plans if plan.records is not None]
         patience = max(self._options.stale_link, 3 * self._patch.interval)
-        while True:
+        while stay():
             left = self._last + patience - time.monotonic()
             if records and left <= 0:
                 return f"connected, but silent for {patience:.0f} s: connecting anew"
             try:
-                async with asyncio.timeout(left if records else None):
+                async with asyncio.timeout(min(left, _STAY_SECONDS) if records else _STAY_SECONDS):
                     asked = await self._todo.get()
             except TimeoutError:
                 continue
@@ -158,6 +161,12 @@ class Connection:
                 missing = self._patches.missing(self._patch.device_id, access)
                 if self._durable.is_set() and missing is not None and missing.hole:
                     await self._fetch_all(access)
+            self.step = "connected"
+        return "everything is here; connected again when it has more"
+
+    async def _do_all(self) -> None:
+        while not self._todo.empty():
+            await self._do(self._todo.get_nowait())
 
     async def _do(self, asked: Asked | None) -> None:
         if asked is None:
@@ -168,11 +177,14 @@ class Connection:
             await self._write(write)
         if asked.reads:
             await self._until_durable()
-            for plan in self._patch.plans:
-                if plan.records is not None:
-                    await self._fetch_all(plan.records)
+            await self._fetch_everything()
 
     # records
+
+    async def _fetch_everything(self) -> None:
+        for plan in self._patch.plans:
+            if plan.records is not None:
+                await self._fetch_all(plan.records)
 
     async def _fetch_all(self, access: RecordAccess) -> None:
         """Fetch until nothing is missing. What is still missing after the same request was answered twice does not
@@ -188,6 +200,8 @@ class Connection:
             fetch = sweep.next(missing.first, hole=missing.hole) if missing is not None else None
             if missing is None or fetch is None:
                 return
+            if sweep.again:
+                await asyncio.sleep(_AGAIN_SECONDS)
             ended = await self._run_fetch(access, fetch, missing.first)
             if sweep.ended(ended):
                 self._hand_over(exhausted=Exhausted(self._patch.device_id, access))
@@ -199,31 +213,26 @@ class Connection:
 
     async def _run_fetch(self, access: RecordAccess, fetch: Fetch, sequence: int) -> Ended:
         self._fetch, self._fetching = fetch, access
+        self._last_record = time.monotonic()
         try:
-            await self._write(Write(access.control, fetch.start(sequence)))
-            while True:
-                async with asyncio.timeout(_FETCH_SECONDS) as limit:
-                    while (answer := await self._next_answer(limit)) is None:
-                        pass
-                channel, value = answer
-                ended = fetch.answer(value) if channel == access.control else None
-                if ended is not None:
-                    return ended
+            async with asyncio.timeout(_LONGEST_FETCH_SECONDS):
+                await self._write(Write(access.control, fetch.start(sequence)))
+                while True:
+                    ended = fetch.answer(await self._next_answer())
+                    if ended is not None:
+                        return ended
         finally:
             self._fetch = self._fetching = None
 
-    async def _next_answer(self, limit: asyncio.Timeout) -> tuple[Channel, bytes] | None:
-        """An indication; None when only records came meanwhile, which gives the procedure more time."""
-        try:
-            async with asyncio.timeout(1.0):
-                return await self._answers.get()
-        except TimeoutError:
-            limit.reschedule(self._loop_time(self._last) + _FETCH_SECONDS)
-            return None
-
-    @staticmethod
-    def _loop_time(moment: float) -> float:
-        return moment - time.monotonic() + asyncio.get_running_loop().time()
+    async def _next_answer(self) -> bytes:
+        """An indication; TimeoutError when no record came meanwhile that would give the procedure more time."""
+        while True:
+            left = self._last_record + _FETCH_SECONDS - time.monotonic()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(left, 0)):
+                    return await self._answers.get()
+            if time.monotonic() - self._last_record >= _FETCH_SECONDS:
+                raise TimeoutError
 
     # values
 
@@ -246,7 +255,7 @@ class Connection:
             async with asyncio.timeout(_GATT_SECONDS):
                 value = await self._client.read_gatt_char(found)
         except BleakGATTProtocolError as error:
-            if error.code in _NEEDS_BOND:
+            if error.code in _NEEDS_BOND and channel.service in self._guarded:
                 raise
             log.info("ble: not readable device=%s characteristic=%s: %s", self._patch.device_id, channel[1], error)
             return
@@ -279,8 +288,9 @@ class Connection:
         if self._fetching is None or self._fetch is None:
             return
         if channel == self._fetching.control:
-            self._answers.put_nowait((channel, value))
+            self._answers.put_nowait(value)
         elif channel == self._fetching.records:
+            self._last_record = time.monotonic()
             stop = self._fetch.record()
             if stop is not None:
                 task = asyncio.create_task(self._stop_fetch(Write(self._fetching.control, stop)))
@@ -308,4 +318,9 @@ class Connection:
         self._sink(batch)
 
     async def _until_durable(self) -> None:
-        await self._durable.wait()
+        try:
+            async with asyncio.timeout(_DURABLE_SECONDS):
+                await self._durable.wait()
+        except TimeoutError:
+            self.lost("the buffer takes nothing: the records stay on the patch")
+            await asyncio.Event().wait()  # `run` ends this

@@ -1,5 +1,6 @@
 """Bonding with a passkey: an `org.bluez.Agent1` that exists for one device, one attempt and one number."""
 
+import contextlib
 import logging
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from dbus_fast import DBusError
 from dbus_fast.annotations import DBusObjectPath, DBusUInt32
 from dbus_fast.service import ServiceInterface, dbus_method
 
+from device_drivers.links.ble_base import RadioLost
 from device_drivers.links.ble_bus import BLUEZ, DEVICE, Adapter, Bluez, Refused
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,8 @@ async def bond(bluez: Bluez, adapter: Adapter, path: str, passkey: int) -> Bondi
     try:
         await bluez.call(f"/{BLUEZ.replace('.', '/')}", _MANAGER, "RegisterAgent", "os", [_AGENT_PATH, "KeyboardOnly"])
         try:
-            await bluez.call(path, DEVICE, "Pair", seconds=_PAIR_SECONDS)
+            if not await _pair(bluez, path):
+                return Bonding(bonded=False, reason="the patch did not finish pairing")
         finally:
             await bluez.call(f"/{BLUEZ.replace('.', '/')}", _MANAGER, "UnregisterAgent", "o", [_AGENT_PATH])
     except Refused as error:
@@ -80,6 +83,17 @@ async def bond(bluez: Bluez, adapter: Adapter, path: str, passkey: int) -> Bondi
     await bluez.remove(adapter, path)
     reason = "the patch offers pairing without a passkey only (Just Works): refused"
     return Bonding(bonded=False, reason=reason, final=True)
+
+
+async def _pair(bluez: Bluez, path: str) -> bool:
+    """False when the patch does not come to an end; RadioLost when it is bluetoothd that does not answer."""
+    try:
+        await bluez.call(path, DEVICE, "Pair", seconds=_PAIR_SECONDS)
+    except RadioLost:
+        with contextlib.suppress(Refused):
+            await bluez.call(path, DEVICE, "CancelPairing")
+        return False
+    return True
 
 
 def _reason(error: Refused, *, asked: bool) -> str:

@@ -1,6 +1,7 @@
 """What an adapter remembers of one patch between connections, and what it says of it. Plain bookkeeping."""
 
 import time
+from dataclasses import replace
 from datetime import datetime
 
 from bleak.backends.device import BLEDevice
@@ -38,6 +39,11 @@ class Peer:
         self._said = NOTHING
         self._known_sequence: int | None = None
 
+    @property
+    def trusts_bond(self) -> bool:
+        """Was the bond made with the passkey? BlueZ itself does not tell it from one that anybody could have made."""
+        return self.patch.bonded or not self.patch.authenticated
+
     def candidate(self, now: float) -> Candidate:
         """For the policy."""
         said = self._said.sequence
@@ -49,11 +55,17 @@ class Peer:
             not_before=self._not_before,
             urgent=self._said.urgent and (self._data_at is None or now - self._data_at > _AWAY),
             news=said is not None and said != self._known_sequence,
-            wants_pairing=self.patch.passkey is not None and self.state.bonded is False,
+            wants_pairing=self.patch.passkey is not None
+            and self.state.bonded is False
+            and self._bond_tries < _BOND_TRIES,
         )
 
     def renew(self, patch: BlePatch) -> None:
-        """The registry changed: another pairing window starts afresh."""
+        """The registry changed: another pairing window starts afresh, another address is another radio."""
+        if patch.address != self.patch.address:
+            self.forget_device()
+            if self.connection:
+                self.connection.lost("its address was corrected")
         if patch.window is not None and patch.window != self.patch.window:
             self._bond_tries, self._not_before, self.state.pair_again = 0, 0.0, False
         self.patch, self.state.window = patch, patch.window
@@ -110,21 +122,30 @@ class Peer:
         self.say(f"{reason}; {_PAIR_AGAIN}", now)
         self.wait(0 if self.patch.passkey is not None else _SELDOM)
 
-    def unbonded(self, now: datetime) -> None:
+    def unbonded(self, *, stranger: bool, now: datetime) -> None:
+        """There is no bond, or one that a `stranger` may have made."""
+        what = "BlueZ's bond with it was not made here with its passkey" if stranger else "BlueZ has no bond with it"
         self.state.pair_again = True
-        self.say(f"paired here, but BlueZ has no bond with it; {_PAIR_AGAIN}", now)
+        self.say(f"paired here, but {what}; {_PAIR_AGAIN}", now)
         self.wait(_LONG)
 
+    def bond_starts(self, now: datetime) -> None:
+        """An attempt with the passkey: it counts however it ends."""
+        self._bond_tries += 1
+        self.say("pairing", now)
+
     def bond_tried(self, outcome: Bonding, now: datetime) -> None:
-        """One attempt with the passkey."""
+        """The attempt ended."""
         self.state.bonded = outcome.bonded
         if outcome.bonded:
             self._bond_tries, self.state.pair_again, self.lost_bond = 0, False, False
+            self.patch = replace(self.patch, bonded=True)  # the registry follows as soon as it is durable
             self.say(outcome.reason, now)
             return
         # BlueZ forgets a device whose pairing failed: it must be heard anew.
         self.device = None
-        self._bond_tries = _BOND_TRIES if outcome.final else self._bond_tries + 1
+        if outcome.final:
+            self._bond_tries = _BOND_TRIES
         self.state.pair_again = self._bond_tries >= _BOND_TRIES
         self.say(f"{outcome.reason}; {_PAIR_AGAIN}" if self.state.pair_again else outcome.reason, now)
         self.wait(_LONG if self.state.pair_again else _PAUSE)

@@ -20,19 +20,28 @@ Heard = Callable[[BLEDevice, AdvertisementData], None]
 _START_SECONDS, _STOP_SECONDS = 15.0, 5.0
 # BlueZ reports -127 for a device that is not heard any more
 _NOT_HEARD = -127
-# After so many silent periods in a row a new start is not enough: the radio is switched off and on.
-_SILENT_STARTS = 2
+# After so many silent periods in a row a new start is not enough: the radio is switched off and on. That ends every
+# connection, and whoever is looked for may just be away in a quiet place: with connections it takes longer.
+_SILENT_STARTS, _SILENT_STARTS_CONNECTED = 2, 20
 _FAILURES = (BleakError, OSError, EOFError, TimeoutError, KeyError, AttributeError, AssertionError)
 
 
 class Scanner:
-    """`needed` says whether anybody is looked for: a radio that need not scan leaves the air to Wi-Fi."""
+    """`needed` says whether anybody is looked for: a radio that need not scan leaves the air to Wi-Fi. `connected`:
+    whether it has a connection that a switch would end.
+    """
 
     def __init__(
-        self, bluez: Bluez, adapter: Adapter, heard: Heard, needed: Callable[[], bool], silence: float
+        self,
+        bluez: Bluez,
+        adapter: Adapter,
+        heard: Heard,
+        needed: Callable[[], bool],
+        connected: Callable[[], bool],
+        silence: float,
     ) -> None:
         self._bluez, self._adapter, self._heard = bluez, adapter, heard
-        self._needed, self._silence = needed, silence
+        self._needed, self._connected, self._silence = needed, connected, silence
         self._last = time.monotonic()
         self.restarts = 0
         self.silent = False
@@ -52,7 +61,7 @@ class Scanner:
             silent_starts = 1 if heard_something else silent_starts + 1
             self.silent = True
             log.warning("ble: nothing heard for %.0f s, scanning anew adapter=%s", self._silence, self._adapter.name)
-            if silent_starts >= _SILENT_STARTS:
+            if silent_starts >= (_SILENT_STARTS_CONNECTED if self._connected() else _SILENT_STARTS):
                 silent_starts = 0
                 await self._switch()
 

@@ -6,6 +6,14 @@ import threading
 import time
 
 import pytest
+from vm import VM
+
+
+@pytest.fixture(scope="module")
+def vm(rig):
+    """One machine for all of these."""
+    with VM(rig.image, rig.stage, rig.snapshot).start() as machine:
+        yield machine
 
 
 @pytest.fixture
@@ -48,8 +56,15 @@ def test_a_command_that_hangs_is_killed(vm):
     assert vm.run("echo alive").ok() == "alive\n"
 
 
-def test_the_unit_runs_answers_and_stops_in_order(gateway):
+def test_the_unit_is_back_after_a_kill(gateway):
     assert (shown(gateway, "ActiveState"), shown(gateway, "NRestarts")) == ("active", "0")
+    gateway.run("kill -9 $(systemctl show --property MainPID --value patch-gateway)").ok()
+    gateway.run("until systemctl is-active patch-gateway; do sleep .2; done", timeout=90).ok()
+    assert shown(gateway, "NRestarts") == "1"
+    assert status(gateway)["daemon"] == "running"
+
+
+def test_the_unit_runs_answers_and_stops_in_order(gateway):
     assert (online := status(gateway))["daemon"] == "running"
     assert online["gateway"] == "gw-vm"
 
@@ -57,10 +72,3 @@ def test_the_unit_runs_answers_and_stops_in_order(gateway):
     assert (shown(gateway, "ActiveState"), shown(gateway, "Result")) == ("inactive", "success")
     assert status(gateway)["daemon"] == "not running"
     assert gateway.run("find /var/lib/patch-gateway ! -user patch-gateway").ok() == ""
-
-
-def test_the_unit_is_back_after_a_kill(gateway):
-    gateway.run("kill -9 $(systemctl show --property MainPID --value patch-gateway)").ok()
-    gateway.run("until systemctl is-active patch-gateway; do sleep .2; done", timeout=90).ok()
-    assert shown(gateway, "NRestarts") == "1"
-    assert status(gateway)["daemon"] == "running"

@@ -80,11 +80,19 @@ def test_every_acknowledged_record_is_there_once(clinic, broker):
     for _ in range(CUTS):
         load.start()
         time.sleep(rng.uniform(1.5, 5))
+        print(f"resident under BLE and MQTT load: {(used := memory(clinic)):.1f} MiB")
+        assert used < 112
         clinic.vm.power_cut()
         load.stop()
         recover(clinic, load)
     assert clinic.audit("sequence_gap") == []
     publisher.close()
+
+
+def memory(clinic):
+    """Resident MiB of the daemon."""
+    pid = "$(systemctl show --property MainPID --value patch-gateway)"
+    return int(clinic.vm.run(f"awk '/VmRSS/ {{print $2}}' /proc/{pid}/status").ok()) / 1024
 
 
 def recover(clinic, load):
