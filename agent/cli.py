@@ -116,9 +116,15 @@ def _add_pairing(commands: Any) -> None:
 
 def _add_tools(commands: Any) -> None:
     replay = commands.add_parser("replay", help="decode captured BLE logs as the gateway would")
-    replay.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE", help="btsnoop (H4) or our JSON Lines")
+    replay.add_argument(
+        "captures", nargs="+", type=Path, metavar="CAPTURE", help="btsnoop, pcap, pcapng ...: docs/captures.md"
+    )
     replay.add_argument("--json", action="store_true", help="one object a line")
-    replay.add_argument("--frames", action="store_true", help="every ATT value, undecoded")
+    replay.add_argument("--frames", action="store_true", help="every ATT operation, undecoded")
+    replay.add_argument(
+        "--gatt", type=Path, metavar="FILE", help="JSON: what the handles are that the capture discovers not"
+    )
+    replay.add_argument("--keep-retransmissions", action="store_true", help="of air captures")
     replay.add_argument(
         "--device", action="append", default=[], metavar="ADDRESS=DEVICE_ID[,TYPE[,BOOT]]", help="who an address is"
     )
@@ -239,9 +245,10 @@ def _label_make(arguments: argparse.Namespace) -> int:
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from agent.replay_command import replay_files  # noqa: PLC0415
+    from agent.replay_command import Options, replay_files  # noqa: PLC0415
 
-    return replay_files(arguments.captures, arguments.device, frames=arguments.frames, as_json=arguments.json)
+    options = Options(arguments.frames, arguments.json, arguments.gatt, arguments.keep_retransmissions)
+    return replay_files(arguments.captures, arguments.device, options)
 
 
 def _schema(arguments: argparse.Namespace) -> int:

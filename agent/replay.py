@@ -6,18 +6,21 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
+from pydantic import Field, RootModel, ValidationError
 from pydantic_core import from_json
 
 from agent.events import Ready, Unfit, make_event
 from agent.prepare import event_key
-from device_drivers.base import Decoded, DecodeError, Decoder, DeviceContext, Place
-from device_drivers.captures import read
+from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceContext, Frame, Place
+from device_drivers.captures import Capture
+from device_drivers.captures.att import OPCODES
 from device_drivers.captures.base import AttOperation, CaptureError
 from device_drivers.device_types import DEVICE_TYPES, SERVICE_TYPES, with_defaults
 from device_drivers.registry import all_profiles, profile_name
 from schemas.patch_events import DeviceType
+from schemas.problems import field_errors, sentence
 
 _DEVICE = re.compile(r"(NFLX_[0-9A-Z]{8})(?:,([a-z_]+))?(?:,([0-9]{1,18}))?", re.ASCII)
 
@@ -63,6 +66,7 @@ class Replayed:
     """What one ATT operation came to. `event` is the IngestEnvelope as it would be sent."""
 
     operation: AttOperation
+    frame: Frame
     device: Device
     event: Mapping[str, Any] | None = None
     refused: str | None = None
@@ -74,48 +78,53 @@ class Replay:
 
     devices: Mapping[str, Device]
     gateway_id: str = "replay"
+    capture: Capture = field(default_factory=Capture)
     counts: Counter[str] = field(default_factory=Counter)
     damage: str | None = None
     notes: list[str] = field(default_factory=list)
-    _seen: set[str] = field(default_factory=set)
+    refusals: Counter[str] = field(default_factory=Counter)
     _decoders: dict[tuple[str, str], Decoder] = field(default_factory=dict)
 
     def operations(self, stream: BinaryIO) -> Iterator[AttOperation]:
-        """Every ATT value; damage ends it and is noted."""
+        """Every ATT operation; damage ends it and is noted."""
+        seen: set[str] = set()
         try:
-            for operation in read(stream):
+            for operation in self.capture.operations(stream):
                 self.counts["operations"] += 1
-                self._seen.add(operation.device.upper())
+                seen.add(operation.device.upper())
                 yield operation
         except CaptureError as error:
             self.damage = str(error)
-        for address in self.devices.keys() - self._seen:
+        for address in self.devices.keys() - seen:
             self._note(f"{address} is not in this capture")
 
     def events(self, stream: BinaryIO) -> Iterator[Replayed]:
         """Every decoded event and every refused piece, in file order."""
         for operation in self.operations(stream):
-            frame = operation.to_frame()
-            name = profile_name(frame.channel) if frame else None
-            if frame is None or name is None:
-                continue
-            device = self.devices.get(operation.device.upper()) or unpaired(operation.device)
-            device_type = device.device_type or SERVICE_TYPES.get(frame.channel.service)
-            if device_type and name not in DEVICE_TYPES[device_type].profiles:
-                row = f"the row of {device_type} (device_drivers/device_types.py)"
-                self.counts["not_in_row"] += 1
-                self._note(f"{name} is not in {row}: the gateway would not read it")
-                continue
-            self.counts["frames"] += 1
-            try:
-                decoded = self._decoder(operation, device, name).receive(frame)
-            except DecodeError as error:
-                yield self._refused(operation, device, f"cannot be decoded: {error}")
-                continue
-            except Exception as error:
-                what = f"{type(error).__name__}: {error}"
-                raise DecoderBug(f"frame {operation.frame}: the profile {name} has a bug ({what})") from error
-            yield from self._decoded(operation, device, decoded)
+            for frame in operation.to_frames():
+                yield from self._frame(operation, frame)
+
+    def _frame(self, operation: AttOperation, frame: Frame) -> Iterator[Replayed]:
+        name = profile_name(frame.channel)
+        if name is None:
+            return
+        device = self.devices.get(operation.device.upper()) or unpaired(operation.device)
+        device_type = device.device_type or SERVICE_TYPES.get(frame.channel.service)
+        if device_type and name not in DEVICE_TYPES[device_type].profiles:
+            row = f"the row of {device_type} (device_drivers/device_types.py)"
+            self.counts["not_in_row"] += 1
+            self._note(f"{name} is not in {row}: the gateway would not read it")
+            return
+        self.counts["frames"] += 1
+        try:
+            decoded = self._decoder(operation, device, name).receive(frame)
+        except DecodeError as error:
+            yield self._refused(operation, frame, device, f"cannot be decoded: {error}")
+            return
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise DecoderBug(f"frame {operation.frame}: the profile {name} has a bug ({what})") from error
+        yield from self._decoded(operation, frame, device, decoded)
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -127,13 +136,12 @@ class Replay:
             self._decoders[key] = all_profiles()[name].decoder(DeviceContext(device.device_id, boot=device.boot))
         return self._decoders[key]
 
-    def _decoded(self, operation: AttOperation, device: Device, decoded: Decoded) -> Iterator[Replayed]:
-        assert operation.channel is not None
+    def _decoded(self, operation: AttOperation, frame: Frame, device: Device, decoded: Decoded) -> Iterator[Replayed]:
         if not decoded.observations and not decoded.refused:
             self.counts["silent"] += 1
         for piece in decoded.refused:
-            yield self._refused(operation, device, piece.reason)
-        device_type = device.device_type or SERVICE_TYPES.get(operation.channel.service)
+            yield self._refused(operation, frame, device, piece.reason)
+        device_type = device.device_type or SERVICE_TYPES.get(frame.channel.service)
         for seen in decoded.observations:
             made = make_event(
                 seen.type,
@@ -143,9 +151,9 @@ class Replay:
                 key=self._key(device, seen.place),
             )
             if isinstance(made, Unfit):
-                yield self._refused(operation, device, made.reason)
+                yield self._refused(operation, frame, device, made.reason)
             else:
-                yield self._event(operation, device, made)
+                yield self._event(operation, frame, device, made)
 
     def _key(self, device: Device, place: Place | None) -> str:
         if place is not None:
@@ -153,23 +161,41 @@ class Replay:
         self.counts["unnumbered"] += 1
         return f"{self.gateway_id}.gateway.replay.{self.counts['unnumbered']}"
 
-    def _event(self, operation: AttOperation, device: Device, made: Ready) -> Replayed:
+    def _event(self, operation: AttOperation, frame: Frame, device: Device, made: Ready) -> Replayed:
         self.counts["events"] += 1
-        return Replayed(operation, device, event=from_json(made.event.body))
+        return Replayed(operation, frame, device, event=from_json(made.event.body))
 
-    def _refused(self, operation: AttOperation, device: Device, reason: str) -> Replayed:
+    def _refused(self, operation: AttOperation, frame: Frame, device: Device, reason: str) -> Replayed:
         self.counts["refused"] += 1
-        return Replayed(operation, device, refused=reason)
+        self.refusals[reason] += 1
+        return Replayed(operation, frame, device, refused=reason)
 
 
 def frame_line(operation: AttOperation) -> dict[str, Any]:
     """One object of `--frames --json`."""
-    return {
+    line = {
         "frame": operation.frame,
         "time": operation.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "device": operation.device,
         "handle": operation.handle,
         "characteristic": operation.channel.characteristic if operation.channel else None,
         "att": operation.att,
+        "opcode": OPCODES[operation.att],
         "value": operation.value.hex(),
     }
+    if operation.error is not None:
+        line |= {"error": operation.error, "request": operation.request}
+    return line
+
+
+def read_table(content: bytes) -> dict[int, Channel]:
+    """`--gatt`: {"0x0016": ["181f", "2aa7"]}, handles to service and characteristic; ValueError for any other form."""
+    try:
+        table = _Table.model_validate_json(content).root
+    except ValidationError as error:
+        raise ValueError(sentence(field_errors(error))) from None
+    return {int(handle, 0): Channel(*map(str.lower, pair)) for handle, pair in table.items()}
+
+
+class _Table(RootModel[dict[Annotated[str, Field(pattern=r"^(0x[0-9A-Fa-f]{1,4}|[0-9]{1,5})$")], tuple[str, str]]]):
+    """Handles as text, since JSON has no other names."""

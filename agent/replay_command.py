@@ -2,26 +2,43 @@
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from agent.replay import DecoderBug, Replay, Replayed, UsageError, frame_line, parse_device
+from agent.replay import DecoderBug, Replay, Replayed, UsageError, frame_line, parse_device, read_table
+from device_drivers.base import Channel
+from device_drivers.captures import Capture
 
 
-def replay_files(paths: Sequence[Path], devices: Sequence[str], *, frames: bool, as_json: bool) -> int:
-    """Results on stdout, summary and errors on stderr. 1: a file is damaged or unreadable; 2: a wrong argument."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to replay: what is shown, and what helps reading."""
+
+    frames: bool = False
+    as_json: bool = False
+    gatt: Path | None = None
+    keep_retransmissions: bool = False
+
+
+def replay_files(paths: Sequence[Path], devices: Sequence[str], options: Options) -> int:
+    """Results on stdout, summary and errors on stderr. 1: a file is damaged, unreadable or encrypted; 2: a wrong
+    argument.
+    """
     try:
         known = dict(parse_device(argument) for argument in devices)
+        table = _table(options.gatt)
     except UsageError as error:
         print(f"patch-gateway: {error}", file=sys.stderr)
         return 2
     code = 0
     for path in paths:
-        replay = Replay(known)
+        replay = Replay(known, capture=Capture(table, options.keep_retransmissions))
         try:
             with path.open("rb") as stream:
-                _print_all(replay, stream, frames=frames, as_json=as_json)
+                _print_all(replay, stream, options)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -36,19 +53,33 @@ def replay_files(paths: Sequence[Path], devices: Sequence[str], *, frames: bool,
             print(f"{path}: {replay.damage}", file=sys.stderr)
             code = 1
         if replay.counts["operations"] or not replay.damage:
-            print(_summary(path, replay, frames=frames), file=sys.stderr)
+            print(_summary(path, replay, frames=options.frames), file=sys.stderr)
+        if replay.capture.counts.encrypted and not options.frames:
+            code = 1
         for note in replay.notes:
             print(f"{path}: {note}", file=sys.stderr)
     return code
 
 
-def _print_all(replay: Replay, stream: BinaryIO, *, frames: bool, as_json: bool) -> None:
-    if frames:
+def _table(path: Path | None) -> dict[int, Channel] | None:
+    if path is None:
+        return None
+    try:
+        return read_table(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--gatt {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        form = '{"0x0016": ["181f", "2aa7"]}'
+        raise UsageError(f"--gatt {path}: the form is {form}, handle to service and characteristic ({error})") from None
+
+
+def _print_all(replay: Replay, stream: BinaryIO, options: Options) -> None:
+    if options.frames:
         for operation in replay.operations(stream):
-            print(_compact(frame_line(operation)) if as_json else _frame_text(frame_line(operation)))
+            print(_compact(frame_line(operation)) if options.as_json else _frame_text(frame_line(operation)))
         return
     for found in replay.events(stream):
-        _print_event(found, as_json=as_json)
+        _print_event(found, as_json=options.as_json)
 
 
 def _print_event(found: Replayed, *, as_json: bool) -> None:
@@ -58,9 +89,9 @@ def _print_event(found: Replayed, *, as_json: bool) -> None:
         return
     operation, mark = found.operation, " (unpaired)" if found.device.unpaired else ""
     where = f"{operation.time:%Y-%m-%d %H:%M:%S.%f}  {operation.device}  {found.device.device_id}{mark}"
-    channel = "/".join(operation.channel) if operation.channel else ""
+    channel = "/".join(found.frame.channel)
     if found.event is None:
-        print(f"{where}  {channel}  REFUSED {found.refused}  [{operation.value.hex()}]")
+        print(f"{where}  {channel}  REFUSED {found.refused}  [{found.frame.payload.hex()}]")
         return
     print(f"{where}  {channel}  {found.event['type']}  {_values(found.event['data'])}")
 
@@ -72,20 +103,36 @@ def _values(data: dict[str, Any]) -> str:
 
 def _frame_text(line: dict[str, Any]) -> str:
     name = line["characteristic"] or "-"
-    where = f"{line['frame']:>7}  {line['time']}  {line['device']}  {line['handle']:#06x}"
-    return f"{where}  {name}  {line['att']}  {line['value']}"
+    handle = "     -" if line["handle"] is None else f"{line['handle']:#06x}"
+    error = f"{line['error']:#04x}" if "error" in line else ""
+    where = f"{line['frame']:>7}  {line['time']}  {line['device']}  {handle}"
+    return f"{where}  {name:>4}  {line['att']}  {line['value']}{error}"
 
 
 def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
-    counts = replay.counts
+    counts, capture = replay.counts, replay.capture
+    lines = [f"{path}: {_result(counts, frames=frames)}"]
+    lines += [f"  {count}x refused: {reason}" for reason, count in replay.refusals.most_common(20)]
+    found = capture.counts
+    left_out = {
+        "encrypted, no key": found.encrypted,
+        "with a wrong CRC": found.bad_crc,
+        "retransmitted": found.repeated,
+    }
+    named = [f"{count} {name}" for name, count in left_out.items() if count]
+    if named:
+        lines.append(f"  not decoded: {', '.join(named)}")
+    return "\n".join(lines)
+
+
+def _result(counts: Counter[str], *, frames: bool) -> str:
     if frames:
-        return f"{path}: {counts['operations']} ATT values"
+        return f"{counts['operations']} ATT operations"
     if counts["operations"] and not counts["frames"] and not counts["not_in_row"]:
-        return f"{path}: {counts['operations']} ATT values, but no profile decodes any of them (--frames lists them)"
+        return f"{counts['operations']} ATT operations, but no profile decodes any of them (--frames lists them)"
     silent = f" ({counts['silent']} about the device itself)" if counts["silent"] else ""
     return (
-        f"{path}: {counts['frames']} frames of known profiles{silent}: "
-        f"{counts['events']} events, {counts['refused']} refused"
+        f"{counts['frames']} frames of known profiles{silent}: {counts['events']} events, {counts['refused']} refused"
     )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.demo.budget import Budget
 from device_drivers.base import DeviceContext, Frame
-from device_drivers.captures import read
+from device_drivers.captures import Capture
 from device_drivers.emulated import cgm
 from device_drivers.links.base import Asked, Batch, LinkState
 from device_drivers.profiles.continuous_glucose import SESSION_START, decoder
@@ -23,8 +23,7 @@ class CaptureLink:
 
     def __init__(self, capture: Path, device_id: str, budget: Budget, pause: Callable[[], float]) -> None:
         with capture.open("rb") as stream:
-            frames = [operation.to_frame() for operation in read(stream)]
-        self._frames = [frame for frame in frames if frame is not None]
+            self._frames = [frame for operation in Capture().operations(stream) for frame in operation.to_frames()]
         self._device_id, self._budget, self._pause = device_id, budget, pause
         self._inbox: asyncio.Queue[Batch] = asyncio.Queue()
         self._next_start = datetime.now(UTC).replace(microsecond=0) - timedelta(days=7)

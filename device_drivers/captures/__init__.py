@@ -1,25 +1,46 @@
 """Captured BLE logs, read into the same Frames as the radio: one file per format, one HCI/L2CAP/ATT core."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from device_drivers.captures import btsnoop, jsonl
-from device_drivers.captures.base import AttOperation, CaptureError
+from device_drivers.base import Channel
+from device_drivers.captures import formats, jsonl
+from device_drivers.captures.air import AirReader
+from device_drivers.captures.base import AttOperation, Counts, HciRecord
+from device_drivers.captures.devices import Devices
 from device_drivers.captures.hci import HciReader
 
 
-def read(stream: BinaryIO) -> Iterator[AttOperation]:
-    """ATT operations in file order. CaptureError where the file is damaged or of no known format.
-
-    What was read before the damage has been yielded by then.
+@dataclass(slots=True)
+class Capture:
+    """One pass over a file; `format` and `counts` fill while it goes on. `table` names handles that the capture does
+    not discover.
     """
-    head = stream.read(16)
-    stream.seek(0)
-    if head.startswith(btsnoop.MAGIC):
-        reader = HciReader()
-        for record in btsnoop.records(stream):
-            yield from reader.receive(record)
-    elif head.startswith(b"{"):
-        yield from jsonl.operations(stream)
-    else:
-        raise CaptureError("not a capture this version reads: btsnoop (datalink 1002 or 2001) or our JSON Lines")
+
+    table: Mapping[int, Channel] | None = None
+    keep_retransmissions: bool = False
+    format: str = ""
+    counts: Counts = field(default_factory=Counts)
+
+    def operations(self, stream: BinaryIO) -> Iterator[AttOperation]:
+        """ATT operations in file order. CaptureError where the file is damaged or of no known format.
+
+        What was read before the damage has been yielded by then.
+        """
+        head = stream.read(formats.HEAD)
+        stream.seek(0)
+        found = formats.detect(head)
+        self.format = found.name
+        if found.json_lines:
+            for operation in jsonl.operations(stream):
+                self.counts.records += 1
+                self.counts.connections.add(operation.device)
+                yield operation
+            return
+        devices = Devices(self.table)
+        hci = HciReader(devices, self.counts)
+        air = AirReader(devices, self.counts, keep_retransmissions=self.keep_retransmissions)
+        for record in formats.records(stream, found):
+            self.counts.records += 1
+            yield from hci.receive(record) if isinstance(record, HciRecord) else air.receive(record)

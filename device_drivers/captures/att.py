@@ -1,18 +1,45 @@
-"""ATT (Core 5.4, Vol 3 Part F): operations with their handles, and UUIDs from the capture's own discovery."""
+"""ATT (Core 5.4, Vol 3 Part F): PDUs to operations, with UUIDs from the capture's own discovery."""
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import NamedTuple
 
 from device_drivers.base import Channel
-from device_drivers.captures.base import AttName, AttOperation, HciRecord
+from device_drivers.captures.base import AttOperation, Value
 
 _BASE_UUID = "-0000-1000-8000-00805f9b34fb"
-_ERROR, _READ_BY_TYPE, _READ, _READ_BLOB, _READ_BY_GROUP, _FIND_BY_TYPE = 0x01, 0x08, 0x0A, 0x0C, 0x10, 0x06
-_PRIMARY_SERVICE, _CHARACTERISTIC = "2800", "2803"
-# PDUs that carry `handle u16 | value`
-_WITH_HANDLE: dict[int, AttName] = {0x12: "write", 0x52: "write_command", 0x1B: "notification", 0x1D: "indication"}
-_PREPARED_WRITE = 0x16
+NAMES = {
+    0x01: "error", 0x02: "mtu_request", 0x03: "mtu_response", 0x04: "find_information_request",
+    0x05: "find_information", 0x06: "find_by_type_value_request", 0x07: "find_by_type_value",
+    0x08: "read_by_type_request", 0x09: "read_by_type", 0x0A: "read_request", 0x0B: "read", 0x0C: "read_blob_request",
+    0x0D: "read_blob", 0x0E: "read_multiple_request", 0x0F: "read_multiple", 0x10: "read_by_group_type_request",
+    0x11: "read_by_group_type", 0x12: "write", 0x13: "write_response", 0x16: "prepared_write",
+    0x17: "prepared_write_response", 0x18: "execute_write", 0x19: "execute_write_response", 0x1B: "notification",
+    0x1D: "indication", 0x1E: "confirmation", 0x20: "read_multiple_variable_request",
+    0x21: "read_multiple_variable", 0x23: "multiple_notification", 0x52: "write_command", 0xD2: "signed_write",
+}  # fmt: skip
+OPCODES = {name: opcode for opcode, name in NAMES.items()}
+_ERROR, _READ_BY_TYPE, _READ_BLOB, _READ_BY_GROUP, _FIND_BY_TYPE, _FIND = 0x01, 0x09, 0x0D, 0x11, 0x07, 0x05
+_READ, _MULTIPLE = 0x0B, 0x23
+_PRIMARY, _SECONDARY, _CHARACTERISTIC = "2800", "2801", "2803"
+# PDUs that begin with the handle of what they are about; a range of handles is no handle
+_WITH_HANDLE = {0x0A, 0x0C, 0x12, 0x16, 0x17, 0x1B, 0x1D, 0x52, 0xD2}
+_WITH_VALUE = {0x1B, 0x1D}
+# Responses that carry the value of the attribute their request named
+_ANSWERS = {_READ, _READ_BLOB, 0x13}
+_SERVER_SENDS = {0x1B, 0x1D, 0x23}
 _MAX_VALUE = 512
+_MAX_ATTRIBUTES = 0xFFFF
+
+
+class Told(NamedTuple):
+    """Which record, when and whose PDU it is; `sent` by the host or central."""
+
+    number: int
+    time: datetime
+    device: str
+    sent: bool
 
 
 def short_uuid(octets: bytes) -> str:
@@ -24,84 +51,143 @@ def short_uuid(octets: bytes) -> str:
     return text[4:8] if text.startswith("0000") and text.endswith(_BASE_UUID) else text
 
 
-class AttTracker:
-    """Attributes of one device and the requests under way on its bearer."""
+class _Server:
+    """Attributes of one side, as discovered."""
 
-    def __init__(self) -> None:
-        self._services: dict[int, str] = {}
-        self._characteristics: dict[int, str] = {}
+    def __init__(self, table: Mapping[int, Channel]) -> None:
+        self._table = table
+        self.services: dict[int, str] = {}
+        self.characteristics: dict[int, str] = {}
+        self._starts: list[int] | None = None
+
+    def service(self, handle: int, uuid: str) -> None:
+        self.services[handle] = uuid
+        self._starts = None
+
+    def channel(self, handle: int) -> Channel | None:
+        characteristic = self.characteristics.get(handle)
+        if characteristic is None:
+            return self._table.get(handle)
+        if self._starts is None:
+            self._starts = sorted(self.services)
+        at = bisect_right(self._starts, handle)
+        return Channel(self.services[self._starts[at - 1]] if at else "", characteristic)
+
+
+class AttTracker:
+    """Attributes of one device (and of the host, where the device asks it), and the requests under way.
+
+    `table` names handles of the device that the capture does not discover.
+    """
+
+    def __init__(self, table: Mapping[int, Channel]) -> None:
+        self._servers = {False: _Server(table), True: _Server({})}
         self.reset_requests()
 
     def reset_requests(self) -> None:
         """A new connection: nothing is under way."""
         self._request: dict[bool, bytes] = {}
-        self._long_value = b""
+        self._long = {False: b"", True: b""}
 
-    def receive(self, record: HciRecord, device: str, pdu: bytes) -> Iterator[AttOperation]:
-        """Operations in this PDU. Malformed PDUs yield nothing."""
-        if not pdu:
-            return
-        opcode = pdu[0]
-        if opcode in _WITH_HANDLE and len(pdu) >= 3:
-            yield self._operation(record, device, _WITH_HANDLE[opcode], pdu[1:3], pdu[3:])
-        elif opcode == _PREPARED_WRITE and len(pdu) >= 5:
-            yield self._operation(record, device, "prepared_write", pdu[1:3], pdu[5:])
-        if opcode & 0x41 == 0x00 and opcode != 0x1E:
-            self._request[record.sent] = pdu  # requests have even opcodes, their responses follow them
-            return
-        if opcode & 1:
-            yield from self._response(record, device, pdu)
-
-    def _response(self, record: HciRecord, device: str, pdu: bytes) -> Iterator[AttOperation]:
-        request = self._request.get(not record.sent, b"")
-        if opcode_of(request) + 1 != pdu[0]:
-            return
-        del self._request[not record.sent]
-        kind = request[0]
-        if kind == _READ and len(request) == 3:
-            self._long_value = pdu[1:]
-            yield self._operation(record, device, "read", request[1:3], pdu[1:])
-        elif kind == _READ_BLOB and len(request) == 5:
-            offset = request[3] | request[4] << 8
-            if offset == len(self._long_value) and offset + len(pdu) - 1 <= _MAX_VALUE:
-                self._long_value += pdu[1:]
-                yield self._operation(record, device, "read", request[1:3], self._long_value)
-        elif kind == _READ_BY_TYPE and len(pdu) >= 2:
-            yield from self._read_by_type(record, device, short_uuid(request[5:]), pdu)
-        elif kind == _READ_BY_GROUP and len(pdu) >= 2 and short_uuid(request[5:]) == _PRIMARY_SERVICE:
-            for item in _items(pdu):
-                self._services[item[0] | item[1] << 8] = short_uuid(item[4:])
-        elif kind == _FIND_BY_TYPE and len(request) >= 9 and short_uuid(request[5:7]) == _PRIMARY_SERVICE:
-            for at in range(1, len(pdu) - 3, 4):
-                self._services[pdu[at] | pdu[at + 1] << 8] = short_uuid(request[7:])
-
-    def _read_by_type(self, record: HciRecord, device: str, uuid: str, pdu: bytes) -> Iterator[AttOperation]:
-        for item in _items(pdu):
-            if uuid == _CHARACTERISTIC:
-                if len(item) in (7, 21):
-                    self._characteristics[item[3] | item[4] << 8] = short_uuid(item[5:])
-            else:
-                self._characteristics.setdefault(item[0] | item[1] << 8, uuid)
-                yield self._operation(record, device, "read", item[:2], item[2:])
-
-    def _operation(
-        self, record: HciRecord, device: str, att: AttName, handle_octets: bytes, value: bytes
-    ) -> AttOperation:
-        handle = handle_octets[0] | handle_octets[1] << 8
-        return AttOperation(record.number, record.time, device, handle, self._channel(handle), att, value)
-
-    def _channel(self, handle: int) -> Channel | None:
-        characteristic = self._characteristics.get(handle)
-        if characteristic is None:
+    def receive(self, told: Told, pdu: bytes) -> AttOperation | None:
+        """The operation of a PDU; None for what is no PDU of ATT."""
+        opcode = pdu[0] if pdu else 0
+        name = NAMES.get(opcode)
+        if name is None:
             return None
-        starts = sorted(self._services)
-        at = bisect_right(starts, handle)
-        return Channel(self._services[starts[at - 1]] if at else "", characteristic)
+        if opcode == _ERROR or (opcode & 1 and opcode not in _SERVER_SENDS):
+            return self._response(told, opcode, name, pdu)
+        server = self._servers[told.sent if opcode in _SERVER_SENDS or opcode == 0x1E else not told.sent]
+        if opcode & 0x41 == 0 and opcode != 0x1E:
+            self._request[told.sent] = pdu
+        handle = _u16(pdu, 1) if opcode in _WITH_HANDLE and len(pdu) >= 3 else None
+        if handle is None:
+            values = tuple(_multiple(pdu, server)) if opcode == _MULTIPLE else ()
+            return self._operation(told, name, None, pdu[1:], server, values)
+        value = pdu[3:]
+        values = (Value(handle, server.channel(handle), value),) if opcode in _WITH_VALUE else ()
+        return self._operation(told, name, handle, pdu[5:] if opcode == 0x16 else value, server, values)
+
+    def _response(self, told: Told, opcode: int, name: str, pdu: bytes) -> AttOperation:
+        server = self._servers[told.sent]
+        request = self._request.get(not told.sent, b"")
+        if opcode == _ERROR:
+            self._request.pop(not told.sent, None)
+            if len(pdu) != 5:
+                return self._operation(told, name, None, pdu[1:], server)
+            made = self._operation(told, name, _u16(pdu, 2), b"", server)
+            return AttOperation(
+                made.frame, made.time, made.device, made.handle, made.channel, name, b"", told.sent, pdu[4], pdu[1]
+            )
+        side = not told.sent
+        if opcode_of(request) + 1 != opcode:
+            # Some sniffers get the direction of a frame wrong.
+            side, request = told.sent, self._request.get(told.sent, b"")
+        if opcode_of(request) + 1 != opcode:
+            handle = _u16(pdu, 1) if opcode == 0x17 and len(pdu) >= 5 else None
+            return self._operation(told, name, handle, pdu[5:] if handle is not None else pdu[1:], server)
+        del self._request[side]
+        if opcode in _ANSWERS and len(request) >= 3:
+            return self._answer(told, opcode, name, request, pdu, server)
+        if opcode == 0x17 and len(pdu) >= 5:
+            return self._operation(told, name, _u16(pdu, 1), pdu[5:], server)
+        return self._discovery(told, opcode, name, request, pdu, server)
+
+    def _answer(self, told: Told, opcode: int, name: str, request: bytes, pdu: bytes, server: _Server) -> AttOperation:
+        handle, value, side = _u16(request, 1), pdu[1:], told.sent
+        values: tuple[Value, ...] = ()
+        if opcode == _READ:
+            self._long[side] = value
+            values = (Value(handle, server.channel(handle), value),)
+        elif opcode == _READ_BLOB and len(request) == 5:
+            offset = _u16(request, 3)
+            if offset == len(self._long[side]) and offset + len(value) <= _MAX_VALUE:
+                self._long[side] += value
+                values = (Value(handle, server.channel(handle), self._long[side]),)
+        return self._operation(told, name, handle, value, server, values)
+
+    def _discovery(
+        self, told: Told, opcode: int, name: str, request: bytes, pdu: bytes, server: _Server
+    ) -> AttOperation:
+        values: list[Value] = []
+        if opcode == _READ_BY_TYPE and len(pdu) >= 2:
+            uuid = short_uuid(request[5:])
+            for item in _items(pdu):
+                if uuid == _CHARACTERISTIC and len(item) in (7, 21):
+                    server.characteristics[_u16(item, 3)] = short_uuid(item[5:])
+                elif uuid != _CHARACTERISTIC:
+                    server.characteristics.setdefault(_u16(item, 0), uuid)
+                    values.append(Value(_u16(item, 0), server.channel(_u16(item, 0)), item[2:]))
+        elif opcode == _READ_BY_GROUP and len(pdu) >= 2 and short_uuid(request[5:]) in {_PRIMARY, _SECONDARY}:
+            for item in _items(pdu):
+                server.service(_u16(item, 0), short_uuid(item[4:]))
+        elif opcode == _FIND_BY_TYPE and len(request) >= 9 and short_uuid(request[5:7]) == _PRIMARY:
+            for at in range(1, len(pdu) - 3, 4):
+                server.service(_u16(pdu, at), short_uuid(request[7:]))
+        first = {_READ_BY_TYPE: 2, _READ_BY_GROUP: 2, _FIND_BY_TYPE: 1, _FIND: 2}.get(opcode)
+        handle = _u16(pdu, first) if first is not None and len(pdu) >= first + 2 else None
+        return self._operation(told, name, handle, pdu[first or 1 :], server, tuple(values))
+
+    @staticmethod
+    def _operation(
+        told: Told, name: str, handle: int | None, value: bytes, server: _Server, values: tuple[Value, ...] = ()
+    ) -> AttOperation:
+        channel = server.channel(handle) if handle is not None else None
+        return AttOperation(told.number, told.time, told.device, handle, channel, name, value, told.sent, values=values)
 
 
 def opcode_of(pdu: bytes) -> int:
     """The opcode, -1 for nothing."""
     return pdu[0] if pdu else -1
+
+
+def _multiple(pdu: bytes, server: _Server) -> Iterator[Value]:
+    """Multiple Handle Value Notification: `handle u16 | length u16 | value` again and again."""
+    at = 1
+    while at + 4 <= len(pdu):
+        handle, length = _u16(pdu, at), _u16(pdu, at + 2)
+        yield Value(handle, server.channel(handle), pdu[at + 4 : at + 4 + length])
+        at += 4 + length
 
 
 def _items(pdu: bytes) -> Iterator[bytes]:
@@ -110,3 +196,7 @@ def _items(pdu: bytes) -> Iterator[bytes]:
     if length >= 4:
         for at in range(2, len(pdu) - length + 1, length):
             yield pdu[at : at + length]
+
+
+def _u16(octets: bytes, at: int) -> int:
+    return octets[at] | octets[at + 1] << 8

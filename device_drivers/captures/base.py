@@ -1,13 +1,14 @@
-"""What capture readers yield."""
+"""What capture readers yield: packets of a controller or of the air, and the ATT operations in them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from device_drivers.base import Channel, Frame
 
-AttName = Literal["notification", "indication", "read", "write", "write_command", "prepared_write"]
-FROM_DEVICE: frozenset[AttName] = frozenset({"notification", "indication", "read"})
+# The largest packet is ISO or ACL data with a 16-bit length, plus headers; more is damage, not data.
+MAX_RECORD = 65_535 + 32
+FROM_DEVICE = frozenset({"notification", "indication", "read", "read_blob", "read_by_type"})
 
 
 class CaptureError(Exception):
@@ -15,28 +16,70 @@ class CaptureError(Exception):
 
 
 class HciRecord(NamedTuple):
-    """One H4 packet: 1-based record number, time, type octet and what follows it; `sent` by the host."""
+    """One H4 packet: 1-based record number, time, type octet and what follows it; `sent` by the host, None where the
+    file does not say.
+    """
 
     number: int
     time: datetime
     packet: bytes
-    sent: bool
+    sent: bool | None
+
+
+class AirRecord(NamedTuple):
+    """One link-layer PDU (header, length, payload) as a sniffer heard it. `sent` by the central. None: not said."""
+
+    number: int
+    time: datetime
+    access_address: int
+    pdu: bytes
+    crc_ok: bool | None = None
+    sent: bool | None = None
+    decrypted: bool = False
+
+
+class Value(NamedTuple):
+    """One attribute's value in an operation; `payload` is the whole of it where it came in parts."""
+
+    handle: int
+    channel: Channel | None
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class AttOperation:
-    """One ATT value on the air. `frame` is the record that completed it, `channel` is known after discovery."""
+    """One ATT PDU. `frame` is the record that completed it, `att` names its opcode, `value` is what it carries beside
+    `handle` (None where it names none). `sent` by the host or central. `channel` is known after discovery.
+
+    `error` is the code of an `error`, and `request` the opcode it answers. `values` are attribute values it carries.
+    """
 
     frame: int
     time: datetime
     device: str
-    handle: int
+    handle: int | None
     channel: Channel | None
-    att: AttName
+    att: str
     value: bytes
+    sent: bool = False
+    error: int | None = None
+    request: int | None = None
+    values: tuple[Value, ...] = ()
 
-    def to_frame(self) -> Frame | None:
-        """What a link would have delivered: None for the collector's own writes and for unknown characteristics."""
-        if self.channel is None or self.att not in FROM_DEVICE:
-            return None
-        return Frame(self.device, self.channel, self.value, self.time)
+    def to_frames(self) -> list[Frame]:
+        """What a link would have delivered: nothing for the collector's own, and for unknown characteristics."""
+        if self.sent or self.att not in FROM_DEVICE:
+            return []
+        return [Frame(self.device, item.channel, item.payload, self.time) for item in self.values if item.channel]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a reader did not hand on: `lost` frames by a sniffer, `bad_crc`, `repeated` and `encrypted` ones."""
+
+    records: int = 0
+    bad_crc: int = 0
+    repeated: int = 0
+    encrypted: int = 0
+    gaps: int = 0
+    connections: set[str] = field(default_factory=set)

@@ -1,28 +1,26 @@
-r"""btsnoop, datalinks 1002 (HCI UART, H4: Android) and 2001 (Linux monitor: what `btmon -w` writes).
+r"""btsnoop, datalinks 1001 (H1), 1002 (HCI UART, H4: Android) and 2001 (Linux monitor: what `btmon -w` writes).
 
 File header: "btsnoop\0", version u32 = 1, datalink u32. Record: original length u32, included length u32, flags u32,
-drops u32, microseconds since year 0 i64, data. All big-endian. Flags of 1002: bit 0 set from controller to host; the
-packet begins with its H4 type. Flags of 2001: adapter index in the upper half, the kind of packet in the lower.
+drops u32, microseconds since year 0 i64, data. All big-endian. Flags of 1001 and 1002: bit 0 set from controller to
+host, bit 1 for commands and events; a packet of 1002 begins with its H4 type. Flags of 2001: adapter index in the upper
+half, the kind of packet in the lower.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
-from device_drivers.captures.base import CaptureError, HciRecord
+from device_drivers.captures.base import MAX_RECORD, CaptureError, HciRecord
+from device_drivers.captures.link_types import MONITOR
 
 MAGIC = b"btsnoop\0"
-DATALINK_H4, DATALINK_MONITOR = 1002, 2001
+DATALINK_H1, DATALINK_H4, DATALINK_MONITOR = 1001, 1002, 2001
 _HEADER = struct.Struct(">8sII")
 _RECORD = struct.Struct(">IIIIq")
 _EPOCH_MICROSECONDS = 0x00DCDDB30F2F8000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-# The largest H4 packet is ISO or ACL data with a 16-bit length, plus headers; more is damage, not data.
-MAX_RECORD = 65_535 + 16
-_DATALINKS = {1001: "H1 (un-encapsulated HCI)", 1003: "BCSP", 1004: "H5 (3-wire)"}
-# Monitor opcodes that are HCI packets: (H4 type, sent by the host)
-_MONITOR = {2: (b"\x01", True), 3: (b"\x04", False), 4: (b"\x02", True), 5: (b"\x02", False)}
+_DATALINKS = {1003: "BCSP", 1004: "H5 (3-wire)"}
 
 
 def records(stream: BinaryIO) -> Iterator[HciRecord]:
@@ -33,9 +31,10 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
     _, version, datalink = _HEADER.unpack(header)
     if version != 1:
         raise CaptureError(f"btsnoop version {version} is not known (1 is)")
-    if datalink not in {DATALINK_H4, DATALINK_MONITOR}:
+    if datalink not in _PACKETS:
         name = _DATALINKS.get(datalink, "unknown")
-        raise CaptureError(f"btsnoop datalink {datalink} ({name}) is not read by this version: 1002 and 2001 are")
+        raise CaptureError(f"btsnoop datalink {datalink} ({name}) is not read: 1001, 1002 and 2001 are")
+    packet = _PACKETS[datalink]
     number = 0
     while head := stream.read(_RECORD.size):
         number += 1
@@ -47,10 +46,28 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
         data = stream.read(included)
         if len(data) < included:
             raise CaptureError(f"the file is truncated: record {number} has {len(data)} of its {included} octets")
-        if datalink == DATALINK_H4:
-            yield HciRecord(number, _time(stamp, number), data, sent=not flags & 1)
-        elif (kind := _MONITOR.get(flags & 0xFFFF)) is not None:
-            yield HciRecord(number, _time(stamp, number), kind[0] + data, sent=kind[1])
+        found = packet(flags, data)
+        if found is not None:
+            yield HciRecord(number, _time(stamp, number), *found)
+
+
+def _h4(flags: int, data: bytes) -> tuple[bytes, bool]:
+    return data, not flags & 1
+
+
+def _h1(flags: int, data: bytes) -> tuple[bytes, bool]:
+    kind = b"\x02" if not flags & 2 else b"\x04" if flags & 1 else b"\x01"
+    return kind + data, not flags & 1
+
+
+def _monitor(flags: int, data: bytes) -> tuple[bytes, bool] | None:
+    known = MONITOR.get(flags & 0xFFFF)
+    return (known[0] + data, known[1]) if known else None
+
+
+_PACKETS: dict[int, Callable[[int, bytes], tuple[bytes, bool] | None]] = {
+    DATALINK_H1: _h1, DATALINK_H4: _h4, DATALINK_MONITOR: _monitor,
+}  # fmt: skip
 
 
 def _time(stamp: int, number: int) -> datetime:

@@ -1,33 +1,32 @@
-"""HCI and L2CAP (Core 5.4, Vol 4 Part E 5.4, Vol 3 Part A 3.1): which bytes are which connection's ATT."""
+"""HCI (Core 5.4, Vol 4 Part E 5.4): connections of a controller, and the ATT in their ACL packets."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from device_drivers.captures.att import AttTracker
-from device_drivers.captures.base import AttOperation, HciRecord
+from device_drivers.captures.att import AttTracker, Told
+from device_drivers.captures.base import AttOperation, Counts, HciRecord
+from device_drivers.captures.devices import Devices
+from device_drivers.captures.l2cap import L2cap
 
-_ACL, _EVENT = 0x02, 0x04
+_COMMAND, _ACL, _EVENT = 0x01, 0x02, 0x04
 _DISCONNECTION_COMPLETE, _LE_META = 0x05, 0x3E
 _LE_CONNECTION_COMPLETE = {0x01, 0x0A, 0x29}  # plain, enhanced, enhanced v2: same layout up to the address
-_ATT_CID = 0x0004
-_CONTINUATION = 0b01
-# A handful of captures never close connections; a peer address is known for the newest ones only.
-_MAX_CONNECTIONS = 256
+_FIRST_BY_HOST, _CONTINUATION = 0b00, 0b01
 
 
 @dataclass(slots=True)
 class _Connection:
     device: str
     att: AttTracker
-    pending: dict[bool, bytearray] = field(default_factory=dict)
+    l2cap: dict[bool, L2cap] = field(default_factory=lambda: {False: L2cap(), True: L2cap()})
 
 
 class HciReader:
     """Memory of the connections of one capture. Hostile octets never raise: what is no complete PDU yields nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, devices: Devices, counts: Counts) -> None:
+        self._devices, self._counts = devices, counts
         self._connections: dict[int, _Connection] = {}
-        self._known: dict[str, AttTracker] = {}
 
     def receive(self, record: HciRecord) -> Iterator[AttOperation]:
         """The ATT operations that this record completes."""
@@ -45,12 +44,8 @@ class HciReader:
             self._connections.pop((body[3] | body[4] << 8) & 0x0FFF, None)
 
     def _open(self, handle: int, device: str) -> _Connection:
-        """A reconnecting device keeps the attributes it was discovered with."""
-        while len(self._known) >= _MAX_CONNECTIONS:
-            self._known.pop(next(iter(self._known)))
-        attributes = self._known.setdefault(device, AttTracker())
-        attributes.reset_requests()
-        connection = self._connections[handle] = _Connection(device, attributes)
+        self._counts.connections.add(device)
+        connection = self._connections[handle] = _Connection(device, self._devices.connected(device))
         return connection
 
     def _acl(self, record: HciRecord, body: bytes) -> Iterator[AttOperation]:
@@ -58,21 +53,20 @@ class HciReader:
         data = body[4:]
         if len(data) != length:
             return
-        handle = word & 0x0FFF
+        handle, boundary = word & 0x0FFF, word >> 12 & 0b11
         # A capture that begins in the middle of a connection names its device by the connection handle.
         connection = self._connections.get(handle) or self._open(handle, f"connection-{handle:#06x}")
-        if word >> 12 & 0b11 == _CONTINUATION:
-            pending = connection.pending.get(record.sent)
-            if pending is None:
-                return
-            pending += data
-        else:
-            pending = connection.pending[record.sent] = bytearray(data)
-        if len(pending) < 4:
-            return
-        missing = 4 + (pending[0] | pending[1] << 8) - len(pending)
-        if missing > 0:
-            return
-        del connection.pending[record.sent]
-        if missing == 0 and pending[2] | pending[3] << 8 == _ATT_CID:
-            yield from connection.att.receive(record, connection.device, bytes(pending[4:]))
+        sent = _direction(boundary, connection) if record.sent is None else record.sent
+        pdu = connection.l2cap[sent].receive(data, first=boundary != _CONTINUATION)
+        if pdu is not None:
+            told = Told(record.number, record.time, connection.device, sent)
+            operation = connection.att.receive(told, pdu)
+            if operation is not None:
+                yield operation
+
+
+def _direction(boundary: int, connection: _Connection) -> bool:
+    """On LE-U the host begins a PDU with 00 and the controller with 10 (Vol 4 Part E 5.4.2)."""
+    if boundary == _CONTINUATION:
+        return connection.l2cap[True].waits and not connection.l2cap[False].waits
+    return boundary == _FIRST_BY_HOST

@@ -49,7 +49,7 @@ def test_frames():
     done, frames = replay("--frames", "--json", CAPTURE)
     assert done.returncode == 0
     first = next(frame for frame in frames if frame["att"] == "notification")
-    assert list(first) == ["frame", "time", "device", "handle", "characteristic", "att", "value"]
+    assert list(first) == ["frame", "time", "device", "handle", "characteristic", "att", "opcode", "value"]
     assert (first["frame"], first["time"]) == (12, "2026-11-01T08:01:00.330000Z")
     assert (first["device"], first["characteristic"]) == (cgm_capture.ADDRESS, "2aa7")
 
@@ -68,7 +68,7 @@ def test_a_corrupt_record_is_refused_and_the_rest_decoded(tmp_path):
     ("change", "words"),
     [
         (lambda content: content[:-5], "truncated"),
-        (lambda content: b"\xff\xd8\xff\xe0" + content[4:], "not a capture"),
+        (lambda content: b"\xff\xd8\xff\xe0" + content[4:], "a JPEG picture"),
         (lambda content: content[:20] + b"\x7f\xff\xff\xff" + content[24:], "record 1 is damaged"),
     ],
 )

@@ -1,0 +1,115 @@
+"""Link layer of the air (Core 5.4, Vol 6 Part B): connections by access address, and the ATT in their data PDUs.
+
+Dropped, and counted: frames with a wrong CRC, retransmissions (a side repeats its sequence number until it is
+acknowledged, 4.5.9), and what is encrypted.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from device_drivers.captures.att import AttTracker, Told
+from device_drivers.captures.base import AirRecord, AttOperation, Counts
+from device_drivers.captures.devices import MAX_DEVICES, Devices
+from device_drivers.captures.l2cap import L2cap
+
+_ADVERTISING = 0x8E89BED6
+_CONNECT_IND, _TYPE = 0x05, 0x0F
+_CONTINUATION, _START, _CONTROL = 0b01, 0b10, 0b11
+_START_ENC_REQ, _PAUSE_ENC_REQ, _PAUSE_ENC_RSP = 0x05, 0x0A, 0x0B
+_SN = 0x08
+# Within an event the two take turns; the longest PDU and the space behind it take less than this.
+_SAME_EVENT = timedelta(milliseconds=3)
+_MIC = 4
+
+
+@dataclass(slots=True)
+class _Side:
+    l2cap: L2cap = field(default_factory=L2cap)
+    last_sn: int | None = None
+
+
+@dataclass(slots=True)
+class _Link:
+    device: str
+    att: AttTracker
+    sides: dict[bool, _Side] = field(default_factory=lambda: {False: _Side(), True: _Side()})
+    encrypted: bool = False
+    last_sent: bool = False
+    last_at: datetime | None = None
+
+
+class AirReader:
+    """Memory of the connections of one capture. Hostile octets never raise."""
+
+    def __init__(self, devices: Devices, counts: Counts, *, keep_retransmissions: bool) -> None:
+        self._devices, self._counts, self._keep = devices, counts, keep_retransmissions
+        self._links: dict[int, _Link] = {}
+
+    def receive(self, record: AirRecord) -> Iterator[AttOperation]:
+        """The ATT operations that this record completes."""
+        if record.crc_ok is False:
+            self._counts.bad_crc += 1
+            return
+        pdu = record.pdu
+        if len(pdu) < 2 or len(pdu) < 2 + pdu[1]:
+            return
+        if record.access_address == _ADVERTISING:
+            self._advertising(pdu)
+            return
+        link = self._links.get(record.access_address)
+        if link is None:
+            link = self._open(record.access_address, f"access-{record.access_address:08x}")
+        sent = self._direction(link, record)
+        if self._repeated(link.sides[sent], pdu[0]):
+            self._counts.repeated += 1
+            if not self._keep:
+                return
+        yield from self._data(record, link, sent, pdu)
+
+    def _advertising(self, pdu: bytes) -> None:
+        if pdu[0] & _TYPE == _CONNECT_IND and pdu[1] >= 34:
+            device = ":".join(f"{octet:02X}" for octet in reversed(pdu[8:14]))
+            self._open(int.from_bytes(pdu[14:18], "little"), device)
+
+    def _open(self, access_address: int, device: str) -> _Link:
+        while len(self._links) >= MAX_DEVICES:
+            self._links.pop(next(iter(self._links)))
+        self._counts.connections.add(device)
+        link = self._links[access_address] = _Link(device, self._devices.connected(device))
+        return link
+
+    @staticmethod
+    def _direction(link: _Link, record: AirRecord) -> bool:
+        """The central begins every event; then they take turns."""
+        follows = link.last_at is not None and timedelta() <= record.time - link.last_at < _SAME_EVENT
+        sent = record.sent if record.sent is not None else not (follows and link.last_sent)
+        link.last_sent, link.last_at = sent, record.time
+        return sent
+
+    @staticmethod
+    def _repeated(side: _Side, header: int) -> bool:
+        number = header & _SN
+        repeated, side.last_sn = number == side.last_sn, number
+        return repeated
+
+    def _data(self, record: AirRecord, link: _Link, sent: bool, pdu: bytes) -> Iterator[AttOperation]:
+        kind, payload = pdu[0] & 0b11, pdu[2 : 2 + pdu[1]]
+        if link.encrypted and payload:
+            if not record.decrypted:
+                self._counts.encrypted += 1
+                return
+            payload = payload[:-_MIC]
+        if kind == _CONTROL:
+            if payload[:1] == bytes([_START_ENC_REQ]):
+                link.encrypted = True
+            elif payload[:1] in {bytes([_PAUSE_ENC_REQ]), bytes([_PAUSE_ENC_RSP])}:
+                link.encrypted = False
+            return
+        if not payload or kind not in {_START, _CONTINUATION}:
+            return
+        complete = link.sides[sent].l2cap.receive(payload, first=kind == _START)
+        if complete is not None:
+            operation = link.att.receive(Told(record.number, record.time, link.device, sent), complete)
+            if operation is not None:
+                yield operation
