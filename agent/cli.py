@@ -128,10 +128,28 @@ def _add_tools(commands: Any) -> None:
     replay.add_argument(
         "--device", action="append", default=[], metavar="ADDRESS=DEVICE_ID[,TYPE[,BOOT]]", help="who an address is"
     )
+    replay.add_argument("--expect", type=Path, metavar="FILE", help="compare the events with a file")
+    replay.add_argument("--update", action="store_true", help="write the file of --expect")
+    replay.add_argument("--fault", action="append", default=[], metavar="KIND=CHANCE", help="break it on purpose")
+    replay.add_argument("--seed", type=int, default=1, help="of the faults (default 1)")
     replay.set_defaults(run=_replay)
+    _add_capture(commands.add_parser("capture", help="what a captured BLE log holds, and other formats of it"))
     schema = commands.add_parser("schema", help="JSON Schema of the envelope, or of one event type's payload")
     schema.add_argument("type", nargs="?", metavar="TYPE", help="an event type, such as sensor_reading")
     schema.set_defaults(run=_schema)
+
+
+def _add_capture(capture: argparse.ArgumentParser) -> None:
+    actions = capture.add_subparsers(required=True, metavar="ACTION")
+    info = actions.add_parser("info", help="format, devices, services, counts, time span")
+    info.add_argument("captures", nargs="+", type=Path, metavar="CAPTURE")
+    info.add_argument("--json", action="store_true", help="one object a line")
+    info.set_defaults(run=_capture_info)
+    convert = actions.add_parser("convert", help="write it as JSON Lines, btsnoop or pcapng")
+    convert.add_argument("source", type=Path, metavar="CAPTURE")
+    convert.add_argument("target", type=Path, metavar="FILE")
+    convert.add_argument("--format", choices=("jsonl", "btsnoop", "pcapng"), help="else as the file's name ends")
+    convert.set_defaults(run=_capture_convert)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -244,10 +262,24 @@ def _label_make(arguments: argparse.Namespace) -> int:
     )
 
 
+def _capture_info(arguments: argparse.Namespace) -> int:
+    from agent.capture_command import info  # noqa: PLC0415
+
+    return info(arguments.captures, as_json=arguments.json)
+
+
+def _capture_convert(arguments: argparse.Namespace) -> int:
+    from agent.capture_command import convert  # noqa: PLC0415
+
+    return convert(arguments.source, arguments.target, arguments.format)
+
+
 def _replay(arguments: argparse.Namespace) -> int:
     from agent.replay_command import Options, replay_files  # noqa: PLC0415
 
-    options = Options(arguments.frames, arguments.json, arguments.gatt, arguments.keep_retransmissions)
+    names = ("frames", "gatt", "keep_retransmissions", "expect", "update", "seed")
+    same = {name: getattr(arguments, name) for name in names}
+    options = Options(as_json=arguments.json, faults=arguments.fault, **same)
     return replay_files(arguments.captures, arguments.device, options)
 
 

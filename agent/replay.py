@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, BinaryIO
 
@@ -17,6 +17,7 @@ from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceCo
 from device_drivers.captures import Capture
 from device_drivers.captures.att import OPCODES
 from device_drivers.captures.base import AttOperation, CaptureError
+from device_drivers.captures.faults import KINDS, Faults
 from device_drivers.device_types import DEVICE_TYPES, SERVICE_TYPES, with_defaults
 from device_drivers.registry import all_profiles, profile_name
 from schemas.patch_events import DeviceType
@@ -55,6 +56,17 @@ def parse_device(argument: str) -> tuple[str, Device]:
     return address.upper(), Device(match[1], device_type, int(match[3]) if match[3] else None)
 
 
+def parse_faults(arguments: Sequence[str]) -> dict[str, float]:
+    """`KIND=CHANCE` of each."""
+    chances = {}
+    for argument in arguments:
+        kind, _, chance = argument.partition("=")
+        if kind not in KINDS or not re.fullmatch(r"0?\.[0-9]{1,9}|0|1(\.0)?", chance, re.ASCII):
+            raise UsageError(f"--fault {argument}: the form is KIND=CHANCE, 0 to 1; KIND is {', '.join(KINDS)}")
+        chances[kind] = float(chance)
+    return chances
+
+
 def unpaired(address: str) -> Device:
     """A stand-in: `NFLX_` and the first 8 base32 characters of SHA-256 of the address."""
     digest = base64.b32encode(hashlib.sha256(address.encode()).digest()).decode()
@@ -79,6 +91,7 @@ class Replay:
     devices: Mapping[str, Device]
     gateway_id: str = "replay"
     capture: Capture = field(default_factory=Capture)
+    faults: Faults | None = None
     counts: Counter[str] = field(default_factory=Counter)
     damage: str | None = None
     notes: list[str] = field(default_factory=list)
@@ -89,7 +102,8 @@ class Replay:
         """Every ATT operation; damage ends it and is noted."""
         seen: set[str] = set()
         try:
-            for operation in self.capture.operations(stream):
+            read = self.capture.operations(stream)
+            for operation in self.faults.apply(read) if self.faults else read:
                 self.counts["operations"] += 1
                 seen.add(operation.device.upper())
                 yield operation

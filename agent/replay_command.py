@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from agent.replay import DecoderBug, Replay, Replayed, UsageError, frame_line, parse_device, read_table
+from agent import expected
+from agent.expected import ExpectedError
+from agent.replay import DecoderBug, Replay, Replayed, UsageError, frame_line, parse_device, parse_faults, read_table
 from device_drivers.base import Channel
 from device_drivers.captures import Capture
+from device_drivers.captures.faults import Faults
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,44 +24,59 @@ class Options:
     as_json: bool = False
     gatt: Path | None = None
     keep_retransmissions: bool = False
+    expect: Path | None = None
+    update: bool = False
+    faults: Sequence[str] = ()
+    seed: int = 1
 
 
 def replay_files(paths: Sequence[Path], devices: Sequence[str], options: Options) -> int:
-    """Results on stdout, summary and errors on stderr. 1: a file is damaged, unreadable or encrypted; 2: a wrong
-    argument.
+    """Results on stdout, summary and errors on stderr. 1: a file is damaged, unreadable, encrypted or decodes otherwise
+    than expected; 2: a wrong argument.
     """
     try:
         known = dict(parse_device(argument) for argument in devices)
         table = _table(options.gatt)
+        chances = parse_faults(options.faults)
+        _check(options, paths)
     except UsageError as error:
         print(f"patch-gateway: {error}", file=sys.stderr)
         return 2
     code = 0
     for path in paths:
-        replay = Replay(known, capture=Capture(table, options.keep_retransmissions))
-        try:
-            with path.open("rb") as stream:
-                _print_all(replay, stream, options)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            print(f"patch-gateway: {path} cannot be read: {error.strerror}", file=sys.stderr)
-            code = 1
-            continue
-        except DecoderBug as error:
-            print(f"patch-gateway: {path}, {error}", file=sys.stderr)
-            code = 1
-            continue
-        if replay.damage:
-            print(f"{path}: {replay.damage}", file=sys.stderr)
-            code = 1
-        if replay.counts["operations"] or not replay.damage:
-            print(_summary(path, replay, frames=options.frames), file=sys.stderr)
-        if replay.capture.counts.encrypted and not options.frames:
-            code = 1
-        for note in replay.notes:
-            print(f"{path}: {note}", file=sys.stderr)
+        faults = Faults(chances, options.seed) if chances else None
+        replay = Replay(known, capture=Capture(table, options.keep_retransmissions), faults=faults)
+        code = max(code, _replay_file(path, replay, options))
     return code
+
+
+def _replay_file(path: Path, replay: Replay, options: Options) -> int:
+    same = True
+    try:
+        with path.open("rb") as stream:
+            if options.expect is None:
+                _print_all(replay, stream, options)
+            else:
+                same = _as_expected(replay, stream, options.expect, update=options.update)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"patch-gateway: {error.filename or path} cannot be used: {error.strerror}", file=sys.stderr)
+        return 1
+    except ExpectedError as error:
+        print(f"patch-gateway: {options.expect}: {error}", file=sys.stderr)
+        return 1
+    except DecoderBug as error:
+        print(f"patch-gateway: {path}, {error}", file=sys.stderr)
+        return 1
+    if replay.damage:
+        print(f"{path}: {replay.damage}", file=sys.stderr)
+    if replay.counts["operations"] or not replay.damage:
+        print(_summary(path, replay, frames=options.frames), file=sys.stderr)
+    for note in replay.notes:
+        print(f"{path}: {note}", file=sys.stderr)
+    unread = replay.capture.counts.encrypted and not options.frames
+    return int(bool(replay.damage or unread) or not same)
 
 
 def _table(path: Path | None) -> dict[int, Channel] | None:
@@ -71,6 +89,26 @@ def _table(path: Path | None) -> dict[int, Channel] | None:
     except ValueError as error:
         form = '{"0x0016": ["181f", "2aa7"]}'
         raise UsageError(f"--gatt {path}: the form is {form}, handle to service and characteristic ({error})") from None
+
+
+def _check(options: Options, paths: Sequence[Path]) -> None:
+    if options.update and options.expect is None:
+        raise UsageError("--update rewrites the file of --expect: name it")
+    if options.expect is not None and (options.frames or len(paths) > 1):
+        raise UsageError("--expect is about the events of one capture: name one, without --frames")
+
+
+def _as_expected(replay: Replay, stream: BinaryIO, path: Path, *, update: bool) -> bool:
+    """Differences go to stdout, a paragraph each."""
+    found = [expected.same_shape(expected.line_of(each)) for each in replay.events(stream)]
+    if update:
+        path.write_bytes(expected.write(found))
+        return True
+    paragraphs = list(expected.differences(expected.read(path.read_bytes()), found))
+    print(*paragraphs, sep="\n\n", end="\n" if paragraphs else "")
+    if paragraphs:
+        print(f"{len(paragraphs)} records decode otherwise than {path} says", file=sys.stderr)
+    return not paragraphs
 
 
 def _print_all(replay: Replay, stream: BinaryIO, options: Options) -> None:
@@ -119,6 +157,9 @@ def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
         "with a wrong CRC": found.bad_crc,
         "retransmitted": found.repeated,
     }
+    if replay.faults:
+        hit = ", ".join(f"{count} {kind}" for kind, count in replay.faults.counts.items())
+        lines.append(f"  faults on purpose: {hit}")
     named = [f"{count} {name}" for name, count in left_out.items() if count]
     if named:
         lines.append(f"  not decoded: {', '.join(named)}")

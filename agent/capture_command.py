@@ -1,0 +1,116 @@
+"""`patch-gateway capture`: what a capture holds, and the same in another format."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from device_drivers.captures import Capture, jsonl
+from device_drivers.captures.base import CaptureError
+from device_drivers.captures.writers import to_btsnoop, to_pcapng
+
+_BY_SUFFIX = {
+    ".jsonl": "jsonl", ".btsnoop": "btsnoop", ".log": "btsnoop", ".cfa": "btsnoop", ".pcapng": "pcapng",
+}  # fmt: skip
+
+
+def info(paths: Sequence[Path], *, as_json: bool) -> int:
+    """A summary of each file on stdout. 1: one is damaged or unreadable."""
+    code = 0
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                found = _info(stream)
+        except OSError as error:
+            print(f"patch-gateway: {path} cannot be read: {error.strerror}", file=sys.stderr)
+            code = 1
+            continue
+        if found["damage"]:
+            code = 1
+        print(json.dumps({"file": str(path), **found}) if as_json else _shown(path, found))
+    return code
+
+
+def _info(stream: BinaryIO) -> dict[str, Any]:
+    capture, damage = Capture(), None
+    att: Counter[str] = Counter()
+    devices: dict[str, Counter[str]] = {}
+    first: datetime | None = None
+    last: datetime | None = None
+    try:
+        for operation in capture.operations(stream):
+            att[operation.att] += 1
+            services = devices.setdefault(operation.device, Counter())
+            if operation.channel and operation.channel.service:
+                services[operation.channel.service] += 1
+            first = first or operation.time
+            last = operation.time
+    except CaptureError as error:
+        damage = str(error)
+    counts = capture.counts
+    return {
+        "format": capture.format or None,
+        "records": counts.records,
+        "connections": counts.connections,
+        "devices": {device: dict(services) for device, services in devices.items()},
+        "att": dict(att),
+        "first": first.isoformat() if first else None,
+        "last": last.isoformat() if last else None,
+        "encrypted": counts.encrypted,
+        "bad_crc": counts.bad_crc,
+        "retransmitted": counts.repeated,
+        "damage": damage,
+    }
+
+
+def _shown(path: Path, found: dict[str, Any]) -> str:
+    lines = [f"{path}: {found['format'] or 'not a capture'}, {found['records']} records"]
+    if found["first"]:
+        lines.append(f"  {found['first']} to {found['last']}, {found['connections']} connections")
+    for device, services in found["devices"].items():
+        named = ", ".join(f"{service} ({count})" for service, count in services.items())
+        lines.append(f"  {device}  {named or 'no service known: its discovery is not in the capture'}")
+    named = ", ".join(f"{count} {name}" for name, count in sorted(found["att"].items(), key=lambda item: -item[1]))
+    lines.append(f"  {named or 'no ATT operation'}")
+    left_out = {"encrypted": "encrypted, no key", "bad_crc": "with a wrong CRC", "retransmitted": "retransmitted"}
+    lines += [f"  {found[name]} {words}" for name, words in left_out.items() if found[name]]
+    if found["damage"]:
+        lines.append(f"  {'DAMAGED' if found['records'] else 'NOT READ'}: {found['damage']}")
+    return "\n".join(lines)
+
+
+def convert(source: Path, target: Path, wanted: str | None) -> int:
+    """The target is there whole or not at all. 1: the source is damaged or cannot become that; 2: no format named."""
+    form = wanted or _BY_SUFFIX.get(target.suffix.lower())
+    if form is None:
+        names = ", ".join(sorted(_BY_SUFFIX))
+        print(f"patch-gateway: name the format with --format, or end the file with one of {names}.", file=sys.stderr)
+        return 2
+    part = target.with_name(f".{target.name}.part")
+    try:
+        with source.open("rb") as stream, part.open("wb") as out:
+            for octets in _written(stream, form):
+                out.write(octets)
+        part.rename(target)
+    except CaptureError as error:
+        print(f"patch-gateway: {source}: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"patch-gateway: {error.filename or source} cannot be used: {error.strerror}", file=sys.stderr)
+    else:
+        return 0
+    part.unlink(missing_ok=True)
+    return 1
+
+
+def _written(stream: BinaryIO, form: str) -> Iterator[bytes]:
+    capture = Capture()
+    if form == "jsonl":
+        yield jsonl.HEADER
+        for operation in capture.operations(stream):
+            yield jsonl.line(operation)
+    else:
+        write = to_btsnoop if form == "btsnoop" else to_pcapng
+        yield from write(capture.records(stream))

@@ -1,0 +1,133 @@
+"""What a capture is expected to decode to, one line a decoded record; and what differs, for people."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_core import from_json, to_json
+
+from agent.replay import Replayed
+from schemas.base import Model
+from schemas.problems import field_errors, sentence
+
+_EVENT = ("type", "occurred_at", "idempotency_key", "data")
+HEADER = b'{"format":"patch-gateway-expected","version":1}\n'
+
+
+class Line(Model):
+    """One event or one refusal. `frame` is the record of the capture, `value` its octets in hex."""
+
+    frame: int = Field(ge=1)
+    time: str
+    device: str
+    channel: str
+    value: str
+    event: dict[str, Any] | None = None
+    refused: str | None = None
+
+
+class ExpectedError(ValueError):
+    """The file of expectations cannot be read; the message says which line and why."""
+
+
+def line_of(found: Replayed) -> Line:
+    """What of a result must stay: no trace id, no name of the gateway."""
+    operation, frame = found.operation, found.frame
+    return Line(
+        frame=operation.frame,
+        time=operation.time.isoformat(),
+        device=operation.device,
+        channel="/".join(frame.channel),
+        value=frame.payload.hex(),
+        event={name: found.event[name] for name in _EVENT if name in found.event} if found.event else None,
+        refused=found.refused,
+    )
+
+
+def write(lines: Iterable[Line]) -> bytes:
+    """The file."""
+    return HEADER + b"".join(to_json(line, exclude_none=True) + b"\n" for line in lines)
+
+
+def read(content: bytes) -> list[Line]:
+    """The lines of a file; ExpectedError."""
+    first, _, rest = content.partition(b"\n")
+    if first + b"\n" != HEADER:
+        raise ExpectedError("it does not begin with the line of an expected file of version 1 (--update writes one)")
+    lines = []
+    for number, text in enumerate(rest.splitlines(), start=2):
+        try:
+            lines.append(Line.model_validate_json(text))
+        except ValidationError as error:
+            raise ExpectedError(f"line {number}: {sentence(field_errors(error))}") from None
+    return lines
+
+
+def differences(expected: Iterable[Line], actual: Iterable[Line]) -> Iterator[str]:
+    """A paragraph for each record that decodes otherwise, with its number, time, octets and what differs."""
+    wanted, found = _by_record(expected), _by_record(actual)
+    for key in sorted(wanted.keys() | found.keys()):
+        before, now = wanted.get(key), found.get(key)
+        if before == now:
+            continue
+        shown = now or before
+        assert shown is not None
+        head = f"record {shown.frame}  {shown.time}  {shown.device}  {shown.channel}"
+        yield "\n".join([head, *_octets(before, now), *_what(before, now)])
+
+
+def _by_record(lines: Iterable[Line]) -> dict[tuple[int, int], Line]:
+    found: dict[tuple[int, int], Line] = {}
+    for line in lines:
+        ordinal = 0
+        while (line.frame, ordinal) in found:
+            ordinal += 1
+        found[line.frame, ordinal] = line
+    return found
+
+
+def _octets(before: Line | None, now: Line | None) -> Iterator[str]:
+    if before and now and before.value != now.value:
+        marks = "".join("^" if a != b else " " for a, b in zip(before.value, now.value, strict=False))
+        yield f"  octets expected  {before.value}"
+        yield f"  octets found     {now.value}"
+        if marks.strip():
+            yield f"                   {marks.rstrip()}"
+    else:
+        shown = now or before
+        yield f"  octets           {shown.value if shown else ''}"
+
+
+def _what(before: Line | None, now: Line | None) -> Iterator[str]:
+    if before is None or now is None or before.event is None or now.event is None:
+        yield f"  expected  {_summary(before)}"
+        yield f"  found     {_summary(now)}"
+        return
+    yield f"  decoded   {_summary(now)}"
+    was, is_now = _flat(before.event), _flat(now.event)
+    for name in sorted(was.keys() | is_now.keys()):
+        if was.get(name) != is_now.get(name):
+            yield f"  {name}: expected {_value(was, name)}, found {_value(is_now, name)}"
+
+
+def _summary(line: Line | None) -> str:
+    if line is None:
+        return "nothing"
+    if line.event is None:
+        return f"refused: {line.refused}"
+    data = "  ".join(f"{name}={value}" for name, value in line.event.get("data", {}).items())
+    return f"{line.event.get('type')}  {data}"
+
+
+def _flat(event: Mapping[str, Any]) -> dict[str, Any]:
+    top = {name: value for name, value in event.items() if name != "data"}
+    return top | {f"data.{name}": value for name, value in event.get("data", {}).items()}
+
+
+def _value(fields: Mapping[str, Any], name: str) -> str:
+    return to_json(fields[name]).decode() if name in fields else "nothing"
+
+
+def same_shape(line: Line) -> Line:
+    """As it would be read back from a file."""
+    return Line.model_validate(from_json(to_json(line, exclude_none=True)))
