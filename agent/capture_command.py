@@ -1,14 +1,15 @@
 """`patch-gateway capture`: what a capture holds, and the same in another format."""
 
 import json
+import secrets
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from device_drivers.captures import Capture, jsonl
+from device_drivers.captures import Capture, jsonl, scrub as captures
 from device_drivers.captures.base import CaptureError
 from device_drivers.captures.writers import to_btsnoop, to_pcapng
 
@@ -89,10 +90,28 @@ def convert(source: Path, target: Path, wanted: str | None) -> int:
         names = ", ".join(sorted(_BY_SUFFIX))
         print(f"patch-gateway: name the format with --format, or end the file with one of {names}.", file=sys.stderr)
         return 2
+    return _write(source, target, lambda stream: _written(stream, form))
+
+
+def scrub(source: Path, target: Path, seed: int | None) -> int:
+    """JSON Lines that can be shared; the target is there whole or not at all. 1: the source is damaged."""
+    chosen = secrets.randbits(64) if seed is None else seed
+
+    def written(stream: BinaryIO) -> Iterator[bytes]:
+        yield jsonl.HEADER
+        with source.open("rb") as again:
+            passes = Capture().operations(stream), Capture().operations(again)
+            for operation in captures.scrub(*passes, chosen):
+                yield jsonl.line(operation)
+
+    return _write(source, target, written)
+
+
+def _write(source: Path, target: Path, written: Callable[[BinaryIO], Iterator[bytes]]) -> int:
     part = target.with_name(f".{target.name}.part")
     try:
         with source.open("rb") as stream, part.open("wb") as out:
-            for octets in _written(stream, form):
+            for octets in written(stream):
                 out.write(octets)
         part.rename(target)
     except CaptureError as error:

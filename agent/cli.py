@@ -150,6 +150,11 @@ def _add_capture(capture: argparse.ArgumentParser) -> None:
     convert.add_argument("target", type=Path, metavar="FILE")
     convert.add_argument("--format", choices=("jsonl", "btsnoop", "pcapng"), help="else as the file's name ends")
     convert.set_defaults(run=_capture_convert)
+    scrub = actions.add_parser("scrub", help="write what can be shared: no addresses, names, keys, other devices")
+    scrub.add_argument("source", type=Path, metavar="CAPTURE")
+    scrub.add_argument("target", type=Path, metavar="FILE.jsonl")
+    scrub.add_argument("--seed", type=int, help="for the same result again; otherwise it is drawn")
+    scrub.set_defaults(run=_capture_scrub)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -272,6 +277,12 @@ def _capture_convert(arguments: argparse.Namespace) -> int:
     from agent.capture_command import convert  # noqa: PLC0415
 
     return convert(arguments.source, arguments.target, arguments.format)
+
+
+def _capture_scrub(arguments: argparse.Namespace) -> int:
+    from agent.capture_command import scrub  # noqa: PLC0415
+
+    return scrub(arguments.source, arguments.target, arguments.seed)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -84,7 +84,7 @@ def test_what_a_row_does_not_name_is_not_decoded():
 
 
 def test_a_decoder_that_raises_is_named(thermometer, tmp_path, monkeypatch, capsys):
-    from agent.replay_command import replay_files
+    from agent.replay_command import Options, replay_files
 
     def receive(self, frame):
         raise KeyError("oops")
@@ -92,7 +92,7 @@ def test_a_decoder_that_raises_is_named(thermometer, tmp_path, monkeypatch, caps
     profile = registry.all_profiles()[NAME]
     monkeypatch.setattr(profile.ThermometerDecoder, "receive", receive)
     (tmp_path / "thermometer.jsonl").write_text(block("json"))
-    assert replay_files([tmp_path / "thermometer.jsonl"], [], frames=False, as_json=False) == 1
+    assert replay_files([tmp_path / "thermometer.jsonl"], [], Options()) == 1
     said = capsys.readouterr().err
     assert f"thermometer.jsonl, frame 2: the profile {NAME} has a bug (KeyError: 'oops')" in said
 

@@ -83,11 +83,13 @@ def test_a_pcap_of_one_record_with_either_header():
         assert read(content)[2] is None
 
 
-@pytest.mark.parametrize("name", [name for name in HCI if name.startswith(("btsnoop", "pcap", "PacketLogger"))])
+# tshark 4.0.17 does not read record headers of 24 octets with a magic of our choice.
+FOR_TSHARK = [n for n in HCI if n.startswith(("btsnoop", "pcap", "PacketLogger")) and "24" not in n]
+
+
+@pytest.mark.parametrize("name", FOR_TSHARK)
 def test_tshark_reads_what_our_writers_wrote(name, tmp_path):
     """Else a format would only be what both our sides think it is."""
-    if "24" in name:
-        pytest.skip("tshark 4.0.17 does not read this variant")
     path = tmp_path / "capture"
     path.write_bytes(HCI[name])
     command = [need("tshark", "tshark"), "-r", str(path), "-Y", "btatt", "-T", "fields", "-e", "btatt.opcode"]
