@@ -42,7 +42,8 @@ fmt: .venv ## format and fix
 wheel: .venv ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
-bench: .venv ## measure, as ratios within one run
+bench: .venv ## measure, as ratios within one run (ARGS="--quick --json")
+	@.ci/debian.sh tshark
 	$(BIN)/python -m benchmarks $(ARGS)
 
 lock: .venv ## renew requirements*.txt (needs the index; see CONTRIBUTING.md)

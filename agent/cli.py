@@ -1,6 +1,7 @@
 """The command line. Exit codes: 0 fine, 1 found something wrong, 2 usage."""
 
 import argparse
+import gc
 import json
 import os
 import re
@@ -288,6 +289,8 @@ def _capture_scrub(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     from agent.replay_command import Options, replay_files  # noqa: PLC0415
 
+    # Millions of small tuples, none in a cycle: the collector would look at them again and again.
+    gc.set_threshold(500_000)
     names = ("frames", "gatt", "keep_retransmissions", "expect", "update", "seed")
     same = {name: getattr(arguments, name) for name in names}
     options = Options(as_json=arguments.json, faults=arguments.fault, **same)

@@ -101,15 +101,17 @@ class Replay:
     def operations(self, stream: BinaryIO) -> Iterator[AttOperation]:
         """Every ATT operation; damage ends it and is noted."""
         seen: set[str] = set()
+        count = 0
+        read = self.capture.operations(stream)
         try:
-            read = self.capture.operations(stream)
             for operation in self.faults.apply(read) if self.faults else read:
-                self.counts["operations"] += 1
-                seen.add(operation.device.upper())
+                count += 1
+                seen.add(operation.device)
                 yield operation
         except CaptureError as error:
             self.damage = str(error)
-        for address in self.devices.keys() - seen:
+        self.counts["operations"] = count
+        for address in self.devices.keys() - {device.upper() for device in seen}:
             self._note(f"{address} is not in this capture")
 
     def events(self, stream: BinaryIO) -> Iterator[Replayed]:
@@ -189,7 +191,7 @@ def frame_line(operation: AttOperation) -> dict[str, Any]:
     """One object of `--frames --json`."""
     line = {
         "frame": operation.frame,
-        "time": operation.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "time": f"{operation.time.isoformat(timespec='microseconds')[:-6]}Z",
         "device": operation.device,
         "handle": operation.handle,
         "characteristic": operation.channel.characteristic if operation.channel else None,

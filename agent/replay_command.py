@@ -1,12 +1,13 @@
 """`patch-gateway replay`: what it prints and how it exits."""
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from pydantic_core import to_json
 
 from agent import expected
 from agent.expected import ExpectedError
@@ -113,8 +114,8 @@ def _as_expected(replay: Replay, stream: BinaryIO, path: Path, *, update: bool) 
 
 def _print_all(replay: Replay, stream: BinaryIO, options: Options) -> None:
     if options.frames:
-        for operation in replay.operations(stream):
-            print(_compact(frame_line(operation)) if options.as_json else _frame_text(frame_line(operation)))
+        shown = _compact if options.as_json else _frame_text
+        sys.stdout.writelines(f"{shown(frame_line(operation))}\n" for operation in replay.operations(stream))
         return
     for found in replay.events(stream):
         _print_event(found, as_json=options.as_json)
@@ -178,4 +179,4 @@ def _result(counts: Counter[str], *, frames: bool) -> str:
 
 
 def _compact(line: Mapping[str, Any]) -> str:
-    return json.dumps(line, separators=(",", ":"))
+    return to_json(line).decode()

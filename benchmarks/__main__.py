@@ -1,4 +1,7 @@
-"""`make bench`: the buffer beside plain SQLite with one commit per event, in one run. ARGS="--quick --json"."""
+"""`make bench`: the buffer beside plain SQLite with one commit per event, captures beside tshark, in one run.
+
+ARGS="--quick --json"
+"""
 
 import argparse
 import asyncio
@@ -13,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+import captures
 from synthetic import wire_events
 
 from buffer.lanes import Lane
@@ -68,17 +72,25 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    events = list(islice(wire_events(7), 2_000 if arguments.quick else 20_000))
-    base: dict[str, float] = {}
+    base: dict[tuple[str, str], float] = {}
+    for bench, system, metric, value, unit in _all(quick=arguments.quick):
+        ratio = value / base.setdefault((bench, metric), value)
+        if arguments.json:
+            entry = {"bench": bench, "system": system, "metric": metric, "value": value, "unit": unit}
+            print(json.dumps(entry), flush=True)
+        else:
+            print(f"{bench:9} {system:34} {metric:7} {value:12.1f} {unit:12} x{ratio:.2f}", flush=True)
+
+
+def _all(*, quick: bool) -> Iterator[tuple[str, str, str, float, str]]:
+    events = list(islice(wire_events(7), 2_000 if quick else 20_000))
     for system, measure in SYSTEMS.items():
         with tempfile.TemporaryDirectory() as folder:
-            for metric, value, unit in measure(events, Path(folder)):
-                ratio = value / base.setdefault(metric, value)
-                if arguments.json:
-                    entry = {"bench": "buffer", "system": system, "metric": metric, "value": value, "unit": unit}
-                    print(json.dumps(entry))
-                else:
-                    print(f"{system:34} {metric:7} {value:12.1f} {unit:12} x{ratio:.2f}")
+            for found in measure(events, Path(folder)):
+                yield ("buffer", system, *found)
+    with tempfile.TemporaryDirectory() as folder:
+        for measured in captures.measure(Path(folder), quick=quick):
+            yield ("captures", *measured)
 
 
 if __name__ == "__main__":

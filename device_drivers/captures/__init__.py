@@ -40,7 +40,9 @@ class Capture:
         air = AirReader(devices, self.counts, keep_retransmissions=self.keep_retransmissions)
         for record in formats.records(stream, found):
             self.counts.records += 1
-            yield from hci.receive(record) if isinstance(record, HciRecord) else air.receive(record)
+            completed = hci.receive(record) if isinstance(record, HciRecord) else air.receive(record)
+            if completed is not None:
+                yield completed
 
     def records(self, stream: BinaryIO) -> Iterator[Record]:
         """The packets themselves; CaptureError as above, and for JSON Lines, which hold none."""

@@ -4,7 +4,6 @@ Dropped, and counted: frames with a wrong CRC, retransmissions (a side repeats i
 acknowledged, 4.5.9), and what is encrypted.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -46,17 +45,17 @@ class AirReader:
         self._devices, self._counts, self._keep = devices, counts, keep_retransmissions
         self._links: dict[int, _Link] = {}
 
-    def receive(self, record: AirRecord) -> Iterator[AttOperation]:
-        """The ATT operations that this record completes."""
+    def receive(self, record: AirRecord) -> AttOperation | None:
+        """The ATT operation that this record completes."""
         if record.crc_ok is False:
             self._counts.bad_crc += 1
-            return
+            return None
         pdu = record.pdu
         if len(pdu) < 2 or len(pdu) < 2 + pdu[1]:
-            return
+            return None
         if record.access_address == _ADVERTISING:
             self._advertising(pdu)
-            return
+            return None
         link = self._links.get(record.access_address)
         if link is None:
             link = self._open(record.access_address, f"access-{record.access_address:08x}")
@@ -64,8 +63,8 @@ class AirReader:
         if self._repeated(link.sides[sent], pdu[0]):
             self._counts.repeated += 1
             if not self._keep:
-                return
-        yield from self._data(record, link, sent, pdu)
+                return None
+        return self._data(record, link, sent, pdu)
 
     def _advertising(self, pdu: bytes) -> None:
         if pdu[0] & _TYPE == _CONNECT_IND and pdu[1] >= 34:
@@ -93,23 +92,22 @@ class AirReader:
         repeated, side.last_sn = number == side.last_sn, number
         return repeated
 
-    def _data(self, record: AirRecord, link: _Link, sent: bool, pdu: bytes) -> Iterator[AttOperation]:
+    def _data(self, record: AirRecord, link: _Link, sent: bool, pdu: bytes) -> AttOperation | None:
         kind, payload = pdu[0] & 0b11, pdu[2 : 2 + pdu[1]]
         if link.encrypted and payload:
             if not record.decrypted:
                 self._counts.encrypted += 1
-                return
+                return None
             payload = payload[:-_MIC]
         if kind == _CONTROL:
             if payload[:1] == bytes([_START_ENC_REQ]):
                 link.encrypted = True
             elif payload[:1] in {bytes([_PAUSE_ENC_REQ]), bytes([_PAUSE_ENC_RSP])}:
                 link.encrypted = False
-            return
+            return None
         if not payload or kind not in {_START, _CONTINUATION}:
-            return
+            return None
         complete = link.sides[sent].l2cap.receive(payload, first=kind == _START)
-        if complete is not None:
-            operation = link.att.receive(Told(record.number, record.time, link.device, sent), complete)
-            if operation is not None:
-                yield operation
+        if complete is None:
+            return None
+        return link.att.receive(Told(record.number, record.time, link.device, sent), complete)

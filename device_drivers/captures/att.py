@@ -25,12 +25,10 @@ _READ, _MULTIPLE = 0x0B, 0x23
 _PRIMARY, _SECONDARY, _CHARACTERISTIC = "2800", "2801", "2803"
 # PDUs that begin with the handle of what they are about; a range of handles is no handle
 _WITH_HANDLE = {0x0A, 0x0C, 0x12, 0x16, 0x17, 0x1B, 0x1D, 0x52, 0xD2}
-_WITH_VALUE = {0x1B, 0x1D}
 # Responses that carry the value of the attribute their request named
 _ANSWERS = {_READ, _READ_BLOB, 0x13}
 _SERVER_SENDS = {0x1B, 0x1D, 0x23}
 _MAX_VALUE = 512
-_MAX_ATTRIBUTES = 0xFFFF
 
 
 class Told(NamedTuple):
@@ -58,20 +56,30 @@ class _Server:
         self._table = table
         self.services: dict[int, str] = {}
         self.characteristics: dict[int, str] = {}
-        self._starts: list[int] | None = None
+        self._known: dict[int, Channel | None] = {}
 
     def service(self, handle: int, uuid: str) -> None:
         self.services[handle] = uuid
-        self._starts = None
+        self._known.clear()
+
+    def characteristic(self, handle: int, uuid: str) -> None:
+        self.characteristics[handle] = uuid
+        self._known.clear()
 
     def channel(self, handle: int) -> Channel | None:
+        try:
+            return self._known[handle]
+        except KeyError:
+            found = self._known[handle] = self._channel(handle)
+            return found
+
+    def _channel(self, handle: int) -> Channel | None:
         characteristic = self.characteristics.get(handle)
         if characteristic is None:
             return self._table.get(handle)
-        if self._starts is None:
-            self._starts = sorted(self.services)
-        at = bisect_right(self._starts, handle)
-        return Channel(self.services[self._starts[at - 1]] if at else "", characteristic)
+        starts = sorted(self.services)
+        at = bisect_right(starts, handle)
+        return Channel(self.services[starts[at - 1]] if at else "", characteristic)
 
 
 class AttTracker:
@@ -102,11 +110,9 @@ class AttTracker:
             self._request[told.sent] = pdu
         handle = _u16(pdu, 1) if opcode in _WITH_HANDLE and len(pdu) >= 3 else None
         if handle is None:
-            values = tuple(_multiple(pdu, server)) if opcode == _MULTIPLE else ()
+            values = tuple(_multiple(pdu, server)) if opcode == _MULTIPLE else None
             return self._operation(told, name, None, pdu[1:], server, values)
-        value = pdu[3:]
-        values = (Value(handle, server.channel(handle), value),) if opcode in _WITH_VALUE else ()
-        return self._operation(told, name, handle, pdu[5:] if opcode == 0x16 else value, server, values)
+        return self._operation(told, name, handle, pdu[5:] if opcode == 0x16 else pdu[3:], server)
 
     def _response(self, told: Told, opcode: int, name: str, pdu: bytes) -> AttOperation:
         server = self._servers[told.sent]
@@ -116,9 +122,7 @@ class AttTracker:
             if len(pdu) != 5:
                 return self._operation(told, name, None, pdu[1:], server)
             made = self._operation(told, name, _u16(pdu, 2), b"", server)
-            return AttOperation(
-                made.frame, made.time, made.device, made.handle, made.channel, name, b"", told.sent, pdu[4], pdu[1]
-            )
+            return made._replace(error=pdu[4], request=pdu[1])
         side = not told.sent
         if opcode_of(request) + 1 != opcode:
             # Some sniffers get the direction of a frame wrong.
@@ -135,15 +139,16 @@ class AttTracker:
 
     def _answer(self, told: Told, opcode: int, name: str, request: bytes, pdu: bytes, server: _Server) -> AttOperation:
         handle, value, side = _u16(request, 1), pdu[1:], told.sent
-        values: tuple[Value, ...] = ()
+        values: tuple[Value, ...] | None = None
         if opcode == _READ:
             self._long[side] = value
-            values = (Value(handle, server.channel(handle), value),)
         elif opcode == _READ_BLOB and len(request) == 5:
             offset = _u16(request, 3)
             if offset == len(self._long[side]) and offset + len(value) <= _MAX_VALUE:
                 self._long[side] += value
                 values = (Value(handle, server.channel(handle), self._long[side]),)
+            else:
+                values = ()
         return self._operation(told, name, handle, value, server, values)
 
     def _discovery(
@@ -154,9 +159,10 @@ class AttTracker:
             uuid = short_uuid(request[5:])
             for item in _items(pdu):
                 if uuid == _CHARACTERISTIC and len(item) in (7, 21):
-                    server.characteristics[_u16(item, 3)] = short_uuid(item[5:])
+                    server.characteristic(_u16(item, 3), short_uuid(item[5:]))
                 elif uuid != _CHARACTERISTIC:
-                    server.characteristics.setdefault(_u16(item, 0), uuid)
+                    if _u16(item, 0) not in server.characteristics:
+                        server.characteristic(_u16(item, 0), uuid)
                     values.append(Value(_u16(item, 0), server.channel(_u16(item, 0)), item[2:]))
         elif opcode == _READ_BY_GROUP and len(pdu) >= 2 and short_uuid(request[5:]) in {_PRIMARY, _SECONDARY}:
             for item in _items(pdu):
@@ -170,7 +176,12 @@ class AttTracker:
 
     @staticmethod
     def _operation(
-        told: Told, name: str, handle: int | None, value: bytes, server: _Server, values: tuple[Value, ...] = ()
+        told: Told,
+        name: str,
+        handle: int | None,
+        value: bytes,
+        server: _Server,
+        values: tuple[Value, ...] | None = None,
     ) -> AttOperation:
         channel = server.channel(handle) if handle is not None else None
         return AttOperation(told.number, told.time, told.device, handle, channel, name, value, told.sent, values=values)

@@ -46,12 +46,12 @@ class Value(NamedTuple):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AttOperation:
+class AttOperation(NamedTuple):
     """One ATT PDU. `frame` is the record that completed it, `att` names its opcode, `value` is what it carries beside
     `handle` (None where it names none). `sent` by the host or central. `channel` is known after discovery.
 
-    `error` is the code of an `error`, and `request` the opcode it answers. `values` are attribute values it carries.
+    `error` is the code of an `error`, and `request` the opcode it answers. `values` are the attribute values it
+    carries; None where that is just `value` at `handle`.
     """
 
     frame: int
@@ -64,12 +64,14 @@ class AttOperation:
     sent: bool = False
     error: int | None = None
     request: int | None = None
-    values: tuple[Value, ...] = ()
+    values: tuple[Value, ...] | None = None
 
     def to_frames(self) -> list[Frame]:
         """What a link would have delivered: nothing for the collector's own, and for unknown characteristics."""
         if self.sent or self.att not in FROM_DEVICE:
             return []
+        if self.values is None:
+            return [Frame(self.device, self.channel, self.value, self.time)] if self.channel else []
         return [Frame(self.device, item.channel, item.payload, self.time) for item in self.values if item.channel]
 
 

@@ -5,10 +5,9 @@ The same seed gives the same faults in the same capture.
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import timedelta
 
-from device_drivers.captures.base import AttOperation, Value
+from device_drivers.captures.base import AttOperation
 
 KINDS = ("drop", "duplicate", "reorder", "corrupt", "truncate", "delay")
 _BY_ITSELF = {"notification", "indication"}
@@ -62,5 +61,4 @@ class Faults:
             time += timedelta(seconds=round(self._random.uniform(0, _MOST_DELAY), 3))
         if value == operation.value and time == operation.time:
             return operation
-        values = tuple(Value(item.handle, item.channel, value) for item in operation.values)
-        return replace(operation, value=value, time=time, values=values)
+        return operation._replace(value=value, time=time)

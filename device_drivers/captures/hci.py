@@ -1,6 +1,5 @@
 """HCI (Core 5.4, Vol 4 Part E 5.4): connections of a controller, and the ATT in their ACL packets."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from device_drivers.captures.att import AttTracker, Told
@@ -28,13 +27,15 @@ class HciReader:
         self._devices, self._counts = devices, counts
         self._connections: dict[int, _Connection] = {}
 
-    def receive(self, record: HciRecord) -> Iterator[AttOperation]:
-        """The ATT operations that this record completes."""
-        kind, body = record.packet[:1], record.packet[1:]
-        if kind == bytes([_EVENT]):
-            self._event(body)
-        elif kind == bytes([_ACL]) and len(body) >= 4:
-            yield from self._acl(record, body)
+    def receive(self, record: HciRecord) -> AttOperation | None:
+        """The ATT operation that this record completes."""
+        packet = record.packet
+        kind = packet[0] if packet else None
+        if kind == _ACL and len(packet) >= 5:
+            return self._acl(record, packet)
+        if kind == _EVENT:
+            self._event(packet[1:])
+        return None
 
     def _event(self, body: bytes) -> None:
         if len(body) >= 14 and body[0] == _LE_META and body[2] in _LE_CONNECTION_COMPLETE and body[3] == 0:
@@ -48,21 +49,19 @@ class HciReader:
         connection = self._connections[handle] = _Connection(device, self._devices.connected(device))
         return connection
 
-    def _acl(self, record: HciRecord, body: bytes) -> Iterator[AttOperation]:
-        word, length = body[0] | body[1] << 8, body[2] | body[3] << 8
-        data = body[4:]
+    def _acl(self, record: HciRecord, packet: bytes) -> AttOperation | None:
+        word, length = packet[1] | packet[2] << 8, packet[3] | packet[4] << 8
+        data = packet[5:]
         if len(data) != length:
-            return
+            return None
         handle, boundary = word & 0x0FFF, word >> 12 & 0b11
         # A capture that begins in the middle of a connection names its device by the connection handle.
         connection = self._connections.get(handle) or self._open(handle, f"connection-{handle:#06x}")
         sent = _direction(boundary, connection) if record.sent is None else record.sent
         pdu = connection.l2cap[sent].receive(data, first=boundary != _CONTINUATION)
-        if pdu is not None:
-            told = Told(record.number, record.time, connection.device, sent)
-            operation = connection.att.receive(told, pdu)
-            if operation is not None:
-                yield operation
+        if pdu is None:
+            return None
+        return connection.att.receive(Told(record.number, record.time, connection.device, sent), pdu)
 
 
 def _direction(boundary: int, connection: _Connection) -> bool:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from device_drivers.base import Channel
 from device_drivers.captures.att import NAMES
-from device_drivers.captures.base import FROM_DEVICE, AttOperation, CaptureError, Value
+from device_drivers.captures.base import AttOperation, CaptureError, Value
 from schemas.base import DateTime, Model
 from schemas.problems import field_errors, sentence
 
@@ -92,14 +92,12 @@ def operations(stream: BinaryIO) -> Iterator[AttOperation]:
 
 def _operation(entry: _Line, number: int) -> AttOperation:
     channel, value = _channel(entry.service, entry.characteristic), bytes.fromhex(entry.value)
+    values = None
     if entry.values is not None:
         values = tuple(
             Value(part.handle, _channel(part.service, part.characteristic), bytes.fromhex(part.value))
             for part in entry.values
         )
-    else:
-        whole = entry.att in FROM_DEVICE and entry.handle is not None
-        values = (Value(entry.handle or 0, channel, value),) if whole else ()
     return AttOperation(
         entry.frame or number, entry.time, entry.device, entry.handle, channel, entry.att, value,
         entry.att in _CLIENT_SENDS if entry.sent is None else entry.sent, entry.error, entry.request, values,
@@ -112,9 +110,6 @@ def _channel(service: str | None, characteristic: str | None) -> Channel | None:
 
 def line(operation: AttOperation) -> bytes:
     """One line, for writers."""
-    simple = operation.att in FROM_DEVICE and [(v.handle, v.payload) for v in operation.values] == [
-        (operation.handle, operation.value)
-    ]
     written = _Line(
         time=operation.time,
         device=operation.device,
@@ -127,7 +122,7 @@ def line(operation: AttOperation) -> bytes:
         sent=operation.sent if operation.sent is not (operation.att in _CLIENT_SENDS) else None,
         error=operation.error,
         request=operation.request,
-        values=None if simple or operation.att not in FROM_DEVICE else [_part(value) for value in operation.values],
+        values=None if operation.values is None else [_part(value) for value in operation.values],
     )
     return written.to_json() + b"\n"
 

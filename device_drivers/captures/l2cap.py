@@ -21,6 +21,9 @@ class L2cap:
 
     def receive(self, fragment: bytes, *, first: bool) -> bytes | None:
         """The ATT PDU that this fragment completes."""
+        if first and len(fragment) >= _HEADER and len(fragment) == _HEADER + (fragment[0] | fragment[1] << 8):
+            self._pending = None
+            return fragment[_HEADER:] if fragment[2] | fragment[3] << 8 == ATT else None
         if first:
             self._pending = bytearray(fragment)
         elif self._pending is None:

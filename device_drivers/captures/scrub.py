@@ -8,7 +8,6 @@ device are replaced, and wherever these values or the addresses stand in another
 import random
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from device_drivers.captures.base import AttOperation, Value
 
@@ -38,15 +37,14 @@ class Scrubber:
 
     def scrub(self, operation: AttOperation) -> AttOperation:
         """The operation as it may be shown."""
-        values = tuple(
-            Value(item.handle, item.channel, self._octets(_characteristic(item), item.payload))
-            for item in operation.values
-        )
+        values = None
+        if operation.values is not None:
+            values = tuple(
+                Value(item.handle, item.channel, self._octets(_characteristic(item), item.payload))
+                for item in operation.values
+            )
         own = operation.channel.characteristic if operation.channel else None
-        if own is None and len(operation.values) == 1:
-            own = _characteristic(operation.values[0])
-        return replace(
-            operation,
+        return operation._replace(
             device=self._devices[operation.device],
             value=self._octets(own, operation.value),
             values=values,
@@ -90,7 +88,7 @@ def _characteristic(value: Value) -> str | None:
 
 def _values(operation: AttOperation) -> Iterator[tuple[str | None, bytes]]:
     yield (operation.channel.characteristic if operation.channel else None), operation.value
-    for item in operation.values:
+    for item in operation.values or ():
         yield _characteristic(item), item.payload
 
 

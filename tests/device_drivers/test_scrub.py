@@ -100,8 +100,7 @@ def test_the_same_piece_is_the_same_everywhere():
 def test_a_damaged_capture_leaves_no_half_file(tmp_path, cut):
     original = tmp_path / "original.btsnoop"
     original.write_bytes(private()[:-cut])
-    done = subprocess.run(
-        [PROGRAM, "capture", "scrub", original, tmp_path / "x.jsonl"], check=False, capture_output=True
-    )
+    command = [PROGRAM, "capture", "scrub", original, tmp_path / "x.jsonl"]
+    done = subprocess.run(command, check=False, capture_output=True)
     assert done.returncode == 1
     assert [path.name for path in tmp_path.iterdir()] == ["original.btsnoop"]
