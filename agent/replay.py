@@ -13,7 +13,8 @@ from pydantic_core import from_json
 
 from agent.events import Ready, Unfit, make_event
 from agent.prepare import event_key
-from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceContext, Frame, Place
+from buffer.marks import Mark
+from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceContext, Frame, Place, RecordAccess
 from device_drivers.captures import Capture
 from device_drivers.captures.att import OPCODES
 from device_drivers.captures.base import AttOperation, CaptureError
@@ -38,6 +39,12 @@ class Device:
 
 class UsageError(ValueError):
     """An argument that cannot be read; the message says which form it has."""
+
+
+def _accesses() -> Iterator[RecordAccess]:
+    for profile in all_profiles().values():
+        if profile.GATT and profile.GATT.records:
+            yield profile.GATT.records
 
 
 class DecoderBug(Exception):
@@ -97,6 +104,7 @@ class Replay:
     notes: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     _decoders: dict[tuple[str, str], Decoder] = field(default_factory=dict)
+    _marks: dict[tuple[str, str, int], Mark] = field(default_factory=dict)
 
     def operations(self, stream: BinaryIO) -> Iterator[AttOperation]:
         """Every ATT operation; damage ends it and is noted."""
@@ -159,6 +167,7 @@ class Replay:
             yield self._refused(operation, frame, device, piece.reason)
         device_type = device.device_type or SERVICE_TYPES.get(frame.channel.service)
         for seen in decoded.observations:
+            self._place(device, seen.place)
             made = make_event(
                 seen.type,
                 with_defaults(device_type, seen.type, seen.data) if device_type else seen.data,
@@ -170,6 +179,25 @@ class Replay:
                 yield self._refused(operation, frame, device, made.reason)
             else:
                 yield self._event(operation, frame, device, made)
+
+    def _place(self, device: Device, place: Place | None) -> None:
+        if place is None:
+            return
+        key = (device.device_id, place.stream, place.boot)
+        mark = self._marks.get(key, Mark())
+        if mark.has(place.sequence):
+            self.counts["duplicates"] += 1
+        else:
+            self._marks[key] = mark.add(place.sequence, mark.least or 1)
+
+    def gaps(self) -> int:
+        """How often numbers are missing between records that are here, by the least distance of neighbours."""
+        return sum(
+            first > mark.runs[0].first
+            for (_, stream, _), mark in self._marks.items()
+            for first, _ in mark.holes(mark.least or 1)
+            if any(stream == access.stream for access in _accesses())
+        )
 
     def _key(self, device: Device, place: Place | None) -> str:
         if place is not None:

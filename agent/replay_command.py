@@ -158,6 +158,8 @@ def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
         "with a wrong CRC": found.bad_crc,
         "retransmitted": found.repeated,
     }
+    if replay.gaps() or counts["duplicates"]:
+        lines.append(f"  {replay.gaps()} gaps in sequence, {counts['duplicates']} duplicates")
     if replay.faults:
         hit = ", ".join(f"{count} {kind}" for kind, count in replay.faults.counts.items())
         lines.append(f"  faults on purpose: {hit}")

@@ -137,6 +137,12 @@ def test_faults_are_the_same_for_the_same_seed(kind):
     assert [f for f in once[1] if f["att"] not in by_itself] == [f for f in plain if f["att"] not in by_itself]
 
 
+def test_gaps_and_duplicates_are_counted():
+    assert "gaps" not in replay(CAPTURE)[0].stderr
+    for fault, words in (("drop=0.2", " gaps in sequence, 0 duplicates"), ("duplicate=0.2", "0 gaps in sequence, ")):
+        assert words in replay("--fault", fault, CAPTURE)[0].stderr
+
+
 @pytest.mark.parametrize("argument", ["drop", "drop=2", "drop=-1", "explode=0.1", "drop=nan"])
 def test_a_wrong_fault_argument(argument):
     assert replay("--fault", argument, CAPTURE)[0].returncode == 2
