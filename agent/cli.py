@@ -151,6 +151,10 @@ def _add_capture(capture: argparse.ArgumentParser) -> None:
     convert.add_argument("target", type=Path, metavar="FILE")
     convert.add_argument("--format", choices=("jsonl", "btsnoop", "pcapng"), help="else as the file's name ends")
     convert.set_defaults(run=_capture_convert)
+    record = actions.add_parser("record", help="record BlueZ's traffic as btsnoop, through btmon; as root")
+    record.add_argument("target", type=Path, metavar="FILE.btsnoop")
+    record.add_argument("--seconds", type=float, help="how long; otherwise until Ctrl-C")
+    record.set_defaults(run=_capture_record)
     scrub = actions.add_parser("scrub", help="write what can be shared: no addresses, names, keys, other devices")
     scrub.add_argument("source", type=Path, metavar="CAPTURE")
     scrub.add_argument("target", type=Path, metavar="FILE.jsonl")
@@ -278,6 +282,12 @@ def _capture_convert(arguments: argparse.Namespace) -> int:
     from agent.capture_command import convert  # noqa: PLC0415
 
     return convert(arguments.source, arguments.target, arguments.format)
+
+
+def _capture_record(arguments: argparse.Namespace) -> int:
+    from agent.record_command import record  # noqa: PLC0415
+
+    return record(arguments.target, arguments.seconds)
 
 
 def _capture_scrub(arguments: argparse.Namespace) -> int:

@@ -192,3 +192,19 @@ def test_info():
     assert found["att"]["notification"] == cgm_capture.RECORDS
     assert "60 notification" in capture("info", CAPTURE).stdout
     assert capture("info", __file__).returncode == 1
+
+
+def test_record_says_what_it_needs(tmp_path, monkeypatch):
+    from agent import record_command
+
+    there = tmp_path / "there"
+    there.touch()
+    monkeypatch.setattr(record_command.shutil, "which", lambda _: None)
+    assert "apt-get install bluez" in record_command._problem(tmp_path / "new")
+    monkeypatch.setattr(record_command.shutil, "which", lambda name: name)
+    monkeypatch.setattr(record_command.os, "geteuid", lambda: 1000)
+    assert "needs root" in record_command._problem(tmp_path / "new")
+    monkeypatch.setattr(record_command.os, "geteuid", lambda: 0)
+    assert "exists already" in record_command._problem(there)
+    assert "does not exist" in record_command._problem(tmp_path / "no/new")
+    assert record_command._problem(tmp_path / "new") is None

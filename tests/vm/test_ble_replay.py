@@ -1,4 +1,4 @@
-"""The machine records its own session with btmon; replaying the file gives what the live run gave."""
+"""The machine records its own session; replaying the file gives what the live run gave."""
 
 import base64
 import json
@@ -33,7 +33,9 @@ def replay(folder, clinic, patch, *options):
 def test_the_recording_of_a_session_replays_to_the_same_events(clinic, tmp_path):
     patch = clinic.ward.add(1, passkey=123456, minutes=20)
     clinic.start(more='[logging]\nlevel = "debug"')
-    clinic.vm.run(f"systemd-run -q --unit btmon -p StandardOutput=null btmon -w {RECORDING}; sleep 1").ok()
+    program = "/opt/patch-gateway/venv/bin/patch-gateway"
+    clinic.vm.run(f"systemd-run -q --unit recording {program} capture record {RECORDING}").ok()
+    clinic.vm.run(f"until [ -s {RECORDING} ]; do sleep .2; done; sleep 1", timeout=30).ok()
     clinic.pair(patch)
     clinic.wait_complete(patch)
     clinic.wait_for(lambda: clinic.radio(patch)["reason"] == "connected", 30)
@@ -43,7 +45,9 @@ def test_the_recording_of_a_session_replays_to_the_same_events(clinic, tmp_path)
         time.sleep(0.15)
     clinic.wait_complete(patch)
     clinic.wait_for(lambda: clinic.events(patch, "cgm_device_battery_low"), 20)
-    clinic.vm.run("systemctl stop btmon").ok()
+    assert clinic.vm.run(f"stat -c %a {RECORDING}").ok() == "600\n"
+    clinic.vm.run("systemctl stop recording").ok()
+    assert " notification" in clinic.vm.run("journalctl -b -u recording -o cat").ok()  # what it says it recorded
     (tmp_path / "session.btsnoop").write_bytes(base64.b64decode(clinic.vm.run(f"base64 {RECORDING}").ok()))
 
     live = {event["idempotency_key"]: (event["occurred_at"], event["data"]) for event in clinic.events(patch, "")}
