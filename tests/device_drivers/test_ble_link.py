@@ -182,3 +182,15 @@ async def test_nobody_is_connected_while_the_buffer_takes_nothing():
     for batch in batches:
         link.acknowledge(batch)
     assert link._next(ADAPTER) is link._peers[PATCH]
+
+
+async def test_a_connection_that_need_no_longer_last_ends_so_that_a_fifth_patch_gets_its_turn(monkeypatch):
+    monkeypatch.setattr(ble_connection, "_STAY_SECONDS", 0.02)
+    patch = BlePatch(PATCH, ADDRESS, (battery.GATT,))
+    many = []
+    connection = ble_connection.Connection(patch, Patches(), OPTIONS, lambda _: None, lambda: datetime.now(UTC))
+    work = asyncio.create_task(connection.run(Client(), lambda: not many))
+    await asyncio.sleep(0.1)
+    assert not work.done()
+    many.append("a fifth")
+    assert "everything is here" in await asyncio.wait_for(work, 5)
