@@ -60,9 +60,7 @@ def _info(stream: BinaryIO) -> dict[str, Any]:
         "att": dict(att),
         "first": first.isoformat() if first else None,
         "last": last.isoformat() if last else None,
-        "encrypted": counts.encrypted,
-        "bad_crc": counts.bad_crc,
-        "retransmitted": counts.repeated,
+        "left_out": counts.left_out(),
         "damage": damage,
     }
 
@@ -76,8 +74,7 @@ def _shown(path: Path, found: dict[str, Any]) -> str:
         lines.append(f"  {device}  {named or 'no service known: its discovery is not in the capture'}")
     named = ", ".join(f"{count} {name}" for name, count in sorted(found["att"].items(), key=lambda item: -item[1]))
     lines.append(f"  {named or 'no ATT operation'}")
-    left_out = {"encrypted": "encrypted, no key", "bad_crc": "with a wrong CRC", "retransmitted": "retransmitted"}
-    lines += [f"  {found[name]} {words}" for name, words in left_out.items() if found[name]]
+    lines += [f"  {count} {words}" for words, count in found["left_out"].items()]
     if found["damage"]:
         lines.append(f"  {'DAMAGED' if found['records'] else 'NOT READ'}: {found['damage']}")
     return "\n".join(lines)

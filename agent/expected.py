@@ -1,10 +1,11 @@
 """What a capture is expected to decode to, one line a decoded record; and what differs, for people."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import Field, ValidationError
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from agent.replay import Replayed
 from schemas.base import Model
@@ -15,7 +16,7 @@ HEADER = b'{"format":"patch-gateway-expected","version":1}\n'
 
 
 class Line(Model):
-    """One event or one refusal. `frame` is the record of the capture, `value` its octets in hex."""
+    """One event or one refusal. `frame` says where the record is, and is not compared; `value` is its octets in hex."""
 
     frame: int = Field(ge=1)
     time: str
@@ -64,11 +65,14 @@ def read(content: bytes) -> list[Line]:
 
 
 def differences(expected: Iterable[Line], actual: Iterable[Line]) -> Iterator[str]:
-    """A paragraph for each record that decodes otherwise, with its number, time, octets and what differs."""
+    """A paragraph for each record that decodes otherwise, with its number, time, octets and what differs.
+
+    Records are matched by time, device and channel, so that others before them change nothing.
+    """
     wanted, found = _by_record(expected), _by_record(actual)
     for key in sorted(wanted.keys() | found.keys()):
         before, now = wanted.get(key), found.get(key)
-        if before == now:
+        if before and now and _decoded(before) == _decoded(now):
             continue
         shown = now or before
         assert shown is not None
@@ -76,14 +80,18 @@ def differences(expected: Iterable[Line], actual: Iterable[Line]) -> Iterator[st
         yield "\n".join([head, *_octets(before, now), *_what(before, now)])
 
 
-def _by_record(lines: Iterable[Line]) -> dict[tuple[int, int], Line]:
-    found: dict[tuple[int, int], Line] = {}
+def _by_record(lines: Iterable[Line]) -> dict[tuple[str, str, str, int], Line]:
+    counts: Counter[tuple[str, str, str]] = Counter()
+    found = {}
     for line in lines:
-        ordinal = 0
-        while (line.frame, ordinal) in found:
-            ordinal += 1
-        found[line.frame, ordinal] = line
+        key = (line.time, line.device, line.channel)
+        found[*key, counts[key]] = line
+        counts[key] += 1
     return found
+
+
+def _decoded(line: Line) -> tuple[str, dict[str, Any] | None, str | None]:
+    return line.value, line.event, line.refused
 
 
 def _octets(before: Line | None, now: Line | None) -> Iterator[str]:
@@ -126,8 +134,3 @@ def _flat(event: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(fields: Mapping[str, Any], name: str) -> str:
     return to_json(fields[name]).decode() if name in fields else "nothing"
-
-
-def same_shape(line: Line) -> Line:
-    """As it would be read back from a file."""
-    return Line.model_validate(from_json(to_json(line, exclude_none=True)))

@@ -90,7 +90,7 @@ class Replayer:
         capture = Path(capture)
         path = Path(expected) if expected else capture.with_name(capture.name + _SUFFIX)
         result = self(capture, **options)
-        lines = [expectations.same_shape(expectations.line_of(item)) for item in result.found]
+        lines = [expectations.line_of(item) for item in result.found]
         if self._update:
             path.write_bytes(expectations.write(lines))
             return result

@@ -7,6 +7,7 @@ from pydantic_core import from_json
 from agent.events import Unfit, Wearer, make_event
 from buffer.devices import DeviceRecord
 from buffer.draft import Draft
+from buffer.marks import Mark
 from buffer.store import EventBuffer
 from device_drivers.base import Place, RecordAccess
 from device_drivers.device_types import DEVICE_TYPES
@@ -52,13 +53,9 @@ def settle(draft: Draft, record: DeviceRecord, access: RecordAccess, gateway_id:
 
     Three newest records equally far apart, with nothing between them on the patch: it records at that distance now.
     """
-    boot = record.facts.get(access.boot_fact)
-    if boot is None:
+    if access.boot_fact not in record.facts:
         return
-    mark = draft.mark(record.device_id, access.stream, int(boot))
-    draft.settle(record.device_id, access.stream, int(boot))
-    spacing = _spacing(record, access) or mark.least or 0
-    holes = list(mark.holes(max(1, spacing)))
+    mark, spacing, holes = _close(draft, record, access)
     wider = mark.newest_distance()
     if wider is not None and wider > spacing and holes[-1:] == [(mark.high - wider + 1, mark.high - 1)]:
         holes.pop()
@@ -72,16 +69,22 @@ def end(
     draft: Draft, record: DeviceRecord, access: RecordAccess, after: Mapping[str, int | str], gateway_id: str
 ) -> None:
     """Another boot began: what was not read of the one before is named, its unread end among it."""
-    boot = record.facts.get(access.boot_fact)
-    if boot is None:
+    if access.boot_fact not in record.facts:
         return
-    mark = draft.mark(record.device_id, access.stream, int(boot))
-    draft.settle(record.device_id, access.stream, int(boot))
-    spacing = _spacing(record, access) or mark.least or 0
+    mark, spacing, holes = _close(draft, record, access)
     tail = (mark.high + 1, access.last_of(record.facts, after))
-    for hole in (*mark.holes(max(1, spacing)), tail):
+    for hole in (*holes, tail):
         if _holds_a_record(hole, spacing or 1):
             _append(draft, record, access.stream, hole, gateway_id, _ENDED)
+
+
+def _close(draft: Draft, record: DeviceRecord, access: RecordAccess) -> tuple[Mark, int, list[tuple[int, int]]]:
+    """Ask for no hole of this boot any more: its records, how far they are apart (0 unknown), and the holes."""
+    boot = int(record.facts[access.boot_fact])
+    mark = draft.mark(record.device_id, access.stream, boot)
+    draft.settle(record.device_id, access.stream, boot)
+    spacing = _spacing(record, access) or mark.least or 0
+    return mark, spacing, list(mark.holes(max(1, spacing)))
 
 
 def _holds_a_record(hole: tuple[int, int], spacing: int) -> bool:

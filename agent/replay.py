@@ -14,7 +14,7 @@ from pydantic_core import from_json
 from agent.events import Ready, Unfit, make_event
 from agent.prepare import event_key
 from buffer.marks import Mark
-from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceContext, Frame, Place, RecordAccess
+from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceContext, Frame, Place
 from device_drivers.captures import Capture
 from device_drivers.captures.att import OPCODES
 from device_drivers.captures.base import AttOperation, CaptureError
@@ -39,12 +39,6 @@ class Device:
 
 class UsageError(ValueError):
     """An argument that cannot be read; the message says which form it has."""
-
-
-def _accesses() -> Iterator[RecordAccess]:
-    for profile in all_profiles().values():
-        if profile.GATT and profile.GATT.records:
-            yield profile.GATT.records
 
 
 class DecoderBug(Exception):
@@ -192,11 +186,13 @@ class Replay:
 
     def gaps(self) -> int:
         """How often numbers are missing between records that are here, by the least distance of neighbours."""
+        plans = (profile.GATT for profile in all_profiles().values())
+        numbered = {plan.records.stream for plan in plans if plan and plan.records}
         return sum(
             first > mark.runs[0].first
             for (_, stream, _), mark in self._marks.items()
+            if stream in numbered
             for first, _ in mark.holes(mark.least or 1)
-            if any(stream == access.stream for access in _accesses())
         )
 
     def _key(self, device: Device, place: Place | None) -> str:

@@ -101,7 +101,7 @@ def _check(options: Options, paths: Sequence[Path]) -> None:
 
 def _as_expected(replay: Replay, stream: BinaryIO, path: Path, *, update: bool) -> bool:
     """Differences go to stdout, a paragraph each."""
-    found = [expected.same_shape(expected.line_of(each)) for each in replay.events(stream)]
+    found = [expected.line_of(each) for each in replay.events(stream)]
     if update:
         path.write_bytes(expected.write(found))
         return True
@@ -149,21 +149,16 @@ def _frame_text(line: dict[str, Any]) -> str:
 
 
 def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
-    counts, capture = replay.counts, replay.capture
+    counts = replay.counts
     lines = [f"{path}: {_result(counts, frames=frames)}"]
     lines += [f"  {count}x refused: {reason}" for reason, count in replay.refusals.most_common(20)]
-    found = capture.counts
-    left_out = {
-        "encrypted, no key": found.encrypted,
-        "with a wrong CRC": found.bad_crc,
-        "retransmitted": found.repeated,
-    }
-    if replay.gaps() or counts["duplicates"]:
-        lines.append(f"  {replay.gaps()} gaps in sequence, {counts['duplicates']} duplicates")
+    gaps = replay.gaps()
+    if gaps or counts["duplicates"]:
+        lines.append(f"  {gaps} gaps in sequence, {counts['duplicates']} duplicates")
     if replay.faults:
         hit = ", ".join(f"{count} {kind}" for kind, count in replay.faults.counts.items())
         lines.append(f"  faults on purpose: {hit}")
-    named = [f"{count} {name}" for name, count in left_out.items() if count]
+    named = [f"{count} {words}" for words, count in replay.capture.counts.left_out().items()]
     if named:
         lines.append(f"  not decoded: {', '.join(named)}")
     return "\n".join(lines)

@@ -153,9 +153,9 @@ class CgmSession:
     def _resolve(self, start: Start, now: Now) -> Facts:
         if "cgm_boot" not in self.known:
             return self._accept(start, start.moment or now.begin)
-        raw = self._turn() + now.sequence
-        back = raw + _TOLERANCE < int(self.known.get("cgm_last", 0)) and not self._old_enough(raw + _WRAP, now.at)
-        return self._take(start, "next" if back else which_session(self.known, start.boot, now), now)
+        sequence = self._current(now.sequence, now.at)
+        found: Verdict = "next" if sequence is None else which_session(self.known, start.boot, Now(sequence, now.at))
+        return self._take(start, found, now)
 
     def _take(self, start: Start, found: "Verdict", now: Now) -> Facts:
         if found == "next":
@@ -164,10 +164,6 @@ class CgmSession:
             self._pending, self._confirmed_at = None, now.at
             return self._learn({"cgm_unclear": 0})
         return {}
-
-    def _turn(self) -> int:
-        last = int(self.known.get("cgm_last", 0))
-        return last - last % _WRAP
 
     def _current(self, offset: int, received_at: datetime) -> int | None:
         """The sequence of an offset that is now: the next one from the highest known on. None where it went back."""

@@ -1,6 +1,7 @@
 """Sensor status annunciation of CGMS 1.0.2 in words: bits to codes of `device_status` (docs/profiles.md)."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from device_drivers.cgm_values import Annunciation
@@ -48,51 +49,75 @@ def changes(before: int, now: int) -> Iterator[tuple[StatusBit, bool]]:
 
 
 class Change(NamedTuple):
-    """One bit began or ended to be set at a sequence; `until` where a later record already said that it ended."""
+    """One bit began or ended to be set at a sequence; `until` where it is known to be over by that sequence."""
 
     bit: StatusBit
     is_set: bool
+    at: int
     until: int | None = None
 
 
-class StatusHistory:
-    """What a session's status was, in the order of its sequences and not of their arrival. Facts it keeps:
-    `cgm_status` and `cgm_status_at` (the newest heard), `cgm_record_status` and `cgm_record_at` (of the newest record).
+class _Span(NamedTuple):
+    """Records from `first` to `last`, without a gap, with these bits."""
 
-    The CGM Status says how it is now before older records are fetched: these are compared with the record before them.
+    first: int
+    last: int
+    bits: int
+
+
+# Spans kept of a session; what is older than all of them is not compared any more.
+MAX_SPANS = 24
+
+
+class StatusHistory:
+    """What a session's status was, in the order of its sequences and not of their arrival: the CGM Status says how it
+    is now before older records are fetched, a record comes by itself in between, and a fetch repeats what is here.
     """
 
-    def __init__(self, known: Mapping[str, int | str]) -> None:
-        self._known = known
+    def __init__(self, text: str = "") -> None:
+        floor, _, rest = text.partition(";")
+        self._floor = int(floor or 0)
+        self._spans = [_Span(*map(int, re.split("[-:]", part))) for part in filter(None, rest.split(","))]
 
-    def read(self, sequence: int, bits: int) -> tuple[list[Change], dict[str, int | str]]:
-        """The CGM Status."""
-        if sequence < self._fact("cgm_status_at", -1):
-            return [], {}
-        return _compare(self._fact("cgm_status", 0), bits), self._newest(sequence, bits)
+    def to_text(self) -> str:
+        """As a fact: `floor;first-last:bits,...`."""
+        return f"{self._floor};" + ",".join(f"{span.first}-{span.last}:{span.bits}" for span in self._spans)
 
-    def record(self, sequence: int, bits: int) -> tuple[list[Change], dict[str, int | str]]:
-        """The annunciation of a record."""
-        before, at = self._fact("cgm_record_status", 0), self._fact("cgm_record_at", -1)
-        if sequence < at:
-            return [Change(bit, is_set, until=at) for bit, is_set in changes(before, before | bits)], {}
-        facts: dict[str, int | str] = {"cgm_record_status": bits, "cgm_record_at": sequence}
-        if sequence < self._fact("cgm_status_at", -1):
-            return _compare(before, bits), facts
-        return _compare(self._fact("cgm_status", 0), bits), facts | self._newest(sequence, bits)
+    @property
+    def stopped(self) -> int:
+        """At which sequence the session stopped, 0 while it runs."""
+        newest = self._spans[-1] if self._spans else _Span(0, 0, 0)
+        return max(1, newest.first) if newest.bits & SESSION_STOPPED else 0
 
-    def _newest(self, sequence: int, bits: int) -> dict[str, int | str]:
-        stopped = max(1, sequence) if bits & SESSION_STOPPED else 0
-        return {"cgm_status": bits, "cgm_status_at": sequence, "cgm_stopped": stopped}
+    def observe(self, sequence: int, bits: int, apart: int) -> list[Change]:
+        """What changed with this record or CGM Status. Records at most `apart` from each other are neighbours."""
+        if sequence < self._floor:
+            return []
+        at = next((index for index, span in enumerate(self._spans) if span.last >= sequence), len(self._spans))
+        after = self._spans[at] if at < len(self._spans) else None
+        if after and after.first <= sequence:
+            if sequence < self._spans[-1].last or bits == after.bits:
+                return [
+                    Change(bit, is_set, sequence, after.last) for bit, is_set in changes(after.bits, after.bits | bits)
+                ]
+            # The CGM Status and a record of one minute: what is heard last is how it is.
+            self._spans[at:] = [after._replace(last=sequence - 1)] if after.first < sequence else []
+            self._spans.append(_Span(sequence, sequence, bits))
+            return [Change(bit, is_set, sequence) for bit, is_set in changes(after.bits, bits)]
+        before = self._spans[at - 1].bits if at else 0
+        found = [Change(bit, is_set, sequence) for bit, is_set in changes(before, bits)]
+        if after and after.first - sequence <= apart:
+            # It may have been compared with an older one, or said already: its key keeps it from being said twice.
+            found += [Change(bit, is_set, after.first) for bit, is_set in changes(bits, after.bits)]
+        self._insert(at, _Span(sequence, sequence, bits), apart)
+        return found
 
-    def _fact(self, name: str, otherwise: int) -> int:
-        return int(self._known.get(name, otherwise))
-
-
-FRESH_STATUS: dict[str, int | str] = {
-    "cgm_status": 0, "cgm_status_at": -1, "cgm_record_status": 0, "cgm_record_at": -1,
-}  # fmt: skip
-
-
-def _compare(before: int, now: int) -> list[Change]:
-    return [Change(bit, is_set) for bit, is_set in changes(before, now)]
+    def _insert(self, at: int, new: _Span, apart: int) -> None:
+        self._spans.insert(at, new)
+        for index in (at + 1, at):
+            if 0 < index < len(self._spans):
+                left, right = self._spans[index - 1 : index + 1]
+                if left.bits == right.bits and right.first - left.last <= apart:
+                    self._spans[index - 1 : index + 1] = [_Span(left.first, right.last, left.bits)]
+        while len(self._spans) > MAX_SPANS:
+            self._floor = self._spans.pop(0).last + 1

@@ -9,7 +9,7 @@ from device_drivers.captures import formats, jsonl
 from device_drivers.captures.air import AirReader
 from device_drivers.captures.base import AttOperation, CaptureError, Counts, HciRecord
 from device_drivers.captures.devices import Devices
-from device_drivers.captures.hci import HciReader
+from device_drivers.captures.hci import HciReader, directed
 from device_drivers.captures.link_types import Record
 
 
@@ -29,8 +29,7 @@ class Capture:
 
         What was read before the damage has been yielded by then.
         """
-        found = self._detect(stream)
-        if found.json_lines:
+        if self._detect(stream).json_lines:
             for operation in jsonl.operations(stream):
                 self.counts.records += 1
                 yield operation
@@ -38,7 +37,7 @@ class Capture:
         devices = Devices(self.table)
         hci = HciReader(devices, self.counts)
         air = AirReader(devices, self.counts, keep_retransmissions=self.keep_retransmissions)
-        for record in formats.records(stream, found):
+        for record in self.records(stream):
             self.counts.records += 1
             completed = hci.receive(record) if isinstance(record, HciRecord) else air.receive(record)
             if completed is not None:
@@ -49,7 +48,7 @@ class Capture:
         found = self._detect(stream)
         if found.json_lines:
             raise CaptureError("JSON Lines hold ATT operations and no packets: they become no other format")
-        yield from formats.records(stream, found)
+        yield from directed(formats.records(stream, found))
 
     def _detect(self, stream: BinaryIO) -> formats.Format:
         head = stream.read(formats.HEAD)

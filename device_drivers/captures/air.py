@@ -1,7 +1,8 @@
 """Link layer of the air (Core 5.4, Vol 6 Part B): connections by access address, and the ATT in their data PDUs.
 
-Dropped, and counted: frames with a wrong CRC, retransmissions (a side repeats its sequence number until it is
-acknowledged, 4.5.9), and what is encrypted.
+Dropped, and counted: frames with a wrong CRC, retransmissions (a side repeats a PDU under its sequence number until it
+is acknowledged, 4.5.9), and what is encrypted. Another PDU under the number of the last one is no retransmission: the
+sniffer missed one in between.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +26,8 @@ _MIC = 4
 @dataclass(slots=True)
 class _Side:
     l2cap: L2cap = field(default_factory=L2cap)
-    last_sn: int | None = None
+    # Sequence number, LLID and payload
+    last: tuple[int, int, bytes] | None = None
 
 
 @dataclass(slots=True)
@@ -60,7 +62,7 @@ class AirReader:
         if link is None:
             link = self._open(record.access_address, f"access-{record.access_address:08x}")
         sent = self._direction(link, record)
-        if self._repeated(link.sides[sent], pdu[0]):
+        if self._repeated(link.sides[sent], pdu):
             self._counts.repeated += 1
             if not self._keep:
                 return None
@@ -86,11 +88,13 @@ class AirReader:
         link.last_sent, link.last_at = sent, record.time
         return sent
 
-    @staticmethod
-    def _repeated(side: _Side, header: int) -> bool:
-        number = header & _SN
-        repeated, side.last_sn = number == side.last_sn, number
-        return repeated
+    def _repeated(self, side: _Side, pdu: bytes) -> bool:
+        last, now = side.last, (pdu[0] & _SN, pdu[0] & 0b11, pdu[2 : 2 + pdu[1]])
+        side.last = now
+        if last is not None and last[0] == now[0] and last != now:
+            self._counts.lost += 1
+            side.l2cap.forget()
+        return last == now
 
     def _data(self, record: AirRecord, link: _Link, sent: bool, pdu: bytes) -> AttOperation | None:
         kind, payload = pdu[0] & 0b11, pdu[2 : 2 + pdu[1]]

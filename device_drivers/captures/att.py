@@ -124,10 +124,10 @@ class AttTracker:
             made = self._operation(told, name, _u16(pdu, 2), b"", server)
             return made._replace(error=pdu[4], request=pdu[1])
         side = not told.sent
-        if opcode_of(request) + 1 != opcode:
+        if _opcode_of(request) + 1 != opcode:
             # Some sniffers get the direction of a frame wrong.
             side, request = told.sent, self._request.get(told.sent, b"")
-        if opcode_of(request) + 1 != opcode:
+        if _opcode_of(request) + 1 != opcode:
             handle = _u16(pdu, 1) if opcode == 0x17 and len(pdu) >= 5 else None
             return self._operation(told, name, handle, pdu[5:] if handle is not None else pdu[1:], server)
         del self._request[side]
@@ -187,7 +187,7 @@ class AttTracker:
         return AttOperation(told.number, told.time, told.device, handle, channel, name, value, told.sent, values=values)
 
 
-def opcode_of(pdu: bytes) -> int:
+def _opcode_of(pdu: bytes) -> int:
     """The opcode, -1 for nothing."""
     return pdu[0] if pdu else -1
 

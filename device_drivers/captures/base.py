@@ -77,10 +77,23 @@ class AttOperation(NamedTuple):
 
 @dataclass(slots=True)
 class Counts:
-    """How many packets and connections there were, and the frames of the air that were not handed on."""
+    """How many packets and connections there were, and what of the air was not handed on. `lost`: how often a side went
+    on although the sniffer did not hear what it said before.
+    """
 
     records: int = 0
     connections: int = 0
+    encrypted: int = 0
     bad_crc: int = 0
     repeated: int = 0
-    encrypted: int = 0
+    lost: int = 0
+
+    def left_out(self) -> dict[str, int]:
+        """What is not decoded, in words."""
+        words = {
+            "encrypted, no key": self.encrypted,
+            "with a wrong CRC": self.bad_crc,
+            "retransmitted": self.repeated,
+            "lost by the sniffer": self.lost,
+        }
+        return {name: count for name, count in words.items() if count}

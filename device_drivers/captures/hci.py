@@ -1,11 +1,13 @@
 """HCI (Core 5.4, Vol 4 Part E 5.4): connections of a controller, and the ATT in their ACL packets."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from device_drivers.captures.att import AttTracker, Told
 from device_drivers.captures.base import AttOperation, Counts, HciRecord
 from device_drivers.captures.devices import Devices
 from device_drivers.captures.l2cap import L2cap
+from device_drivers.captures.link_types import Record
 
 _COMMAND, _ACL, _EVENT = 0x01, 0x02, 0x04
 _DISCONNECTION_COMPLETE, _LE_META = 0x05, 0x3E
@@ -57,15 +59,27 @@ class HciReader:
         handle, boundary = word & 0x0FFF, word >> 12 & 0b11
         # A capture that begins in the middle of a connection names its device by the connection handle.
         connection = self._connections.get(handle) or self._open(handle, f"connection-{handle:#06x}")
-        sent = _direction(boundary, connection) if record.sent is None else record.sent
+        sent = bool(record.sent)
         pdu = connection.l2cap[sent].receive(data, first=boundary != _CONTINUATION)
         if pdu is None:
             return None
         return connection.att.receive(Told(record.number, record.time, connection.device, sent), pdu)
 
 
-def _direction(boundary: int, connection: _Connection) -> bool:
-    """On LE-U the host begins a PDU with 00 and the controller with 10 (Vol 4 Part E 5.4.2)."""
-    if boundary == _CONTINUATION:
-        return connection.l2cap[True].waits and not connection.l2cap[False].waits
-    return boundary == _FIRST_BY_HOST
+def directed(records: Iterable[Record]) -> Iterator[Record]:
+    """The records, with who sent them where the file does not say: on LE-U the host begins a PDU with 00 and the
+    controller with 10 (Vol 4 Part E 5.4.2), and a continuation belongs to the one whose PDU is not complete.
+    """
+    sides: dict[int, dict[bool, L2cap]] = {}
+    for record in records:
+        packet = record.packet if isinstance(record, HciRecord) else b""
+        if not isinstance(record, HciRecord) or record.sent is not None or len(packet) < 5:
+            yield record
+            continue
+        word = packet[1] | packet[2] << 8
+        boundary = word >> 12 & 0b11
+        both = sides.setdefault(word & 0x0FFF, {False: L2cap(), True: L2cap()})
+        continues = both[True].waits and not both[False].waits
+        sent = continues if boundary == _CONTINUATION else boundary == _FIRST_BY_HOST
+        both[sent].receive(packet[5:], first=boundary != _CONTINUATION)
+        yield record._replace(sent=sent)

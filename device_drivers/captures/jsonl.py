@@ -12,7 +12,7 @@ from typing import Annotated, BinaryIO, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from device_drivers.base import Channel
-from device_drivers.captures.att import NAMES
+from device_drivers.captures.att import OPCODES
 from device_drivers.captures.base import AttOperation, CaptureError, Value
 from schemas.base import DateTime, Model
 from schemas.problems import field_errors, sentence
@@ -22,7 +22,7 @@ MAX_LINE = 4 * 65_536
 
 _SIG_UUID = re.compile(r"(?:0000)?([0-9a-f]{4})(?:-0000-1000-8000-00805f9b34fb)?", re.ASCII)
 _CLIENT_SENDS = frozenset(
-    name for opcode, name in NAMES.items() if opcode in {0x1E, 0x52, 0xD2} or (opcode < 0x1B and not opcode & 1)
+    name for name, opcode in OPCODES.items() if opcode in {0x1E, 0x52, 0xD2} or (opcode < 0x1B and not opcode & 1)
 )
 
 
@@ -33,8 +33,8 @@ def _short(uuid: str | None) -> str | None:
 
 
 def _att(name: str) -> str:
-    if name not in NAMES.values():
-        raise ValueError(f"an operation of ATT is one of {', '.join(NAMES.values())}")
+    if name not in OPCODES:
+        raise ValueError(f"an operation of ATT is one of {', '.join(OPCODES)}")
     return name
 
 

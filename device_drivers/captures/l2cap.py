@@ -16,7 +16,7 @@ class L2cap:
         return self._pending is not None
 
     def forget(self) -> None:
-        """A fragment is missing."""
+        """A fragment may be missing."""
         self._pending = None
 
     def receive(self, fragment: bytes, *, first: bool) -> bytes | None:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 
 from device_drivers.captures.base import AttOperation, Value
 
-# Device Name, Serial Number String, System ID, UDI for Medical Devices, and what else holds text of an owner
-NAMING = frozenset({"2a00", "2a25", "2a23", "2bff", "2a90", "2a8a", "2ac3"})
+# Device Name, Serial Number String, System ID, UDI for Medical Devices; First Name, Last Name, Email Address
+NAMING = frozenset({"2a00", "2a25", "2a23", "2bff", "2a8a", "2a90", "2a87"})
 _ADDRESS = re.compile(r"([0-9A-F]{2}:){5}[0-9A-F]{2}", re.ASCII)
 # Shorter pieces stand in other values by chance.
 _LEAST = 4

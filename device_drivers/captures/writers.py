@@ -25,15 +25,18 @@ def to_btsnoop(records: Iterator[Record]) -> Iterator[bytes]:
 def to_pcapng(records: Iterator[Record]) -> Iterator[bytes]:
     """Pcapng with microseconds; link type 201 for packets of a host, 256 for those of the air."""
     yield _SECTION
-    interface: int | None = None
+    interfaces: list[int] = []
     for record in records:
         link_type = _LE_LL_WITH_PHDR if isinstance(record, AirRecord) else _H4_WITH_DIRECTION
-        if interface is None:
+        if link_type not in interfaces:
+            interfaces.append(link_type)
             yield _block(1, struct.pack("<HHI", link_type, 0, 0))
-            interface = link_type
         data = _air(record) if isinstance(record, AirRecord) else _h4(record)
         stamp = (record.time - _EPOCH) // timedelta(microseconds=1)
-        head = struct.pack("<IIIII", 0, stamp >> 32 & 0xFFFFFFFF, stamp & 0xFFFFFFFF, len(data), len(data))
+        if stamp < 0:
+            raise CaptureError(f"record {record.number} is dated {record.time:%Y}: pcapng begins with 1970")
+        index = interfaces.index(link_type)
+        head = struct.pack("<IIIII", index, stamp >> 32, stamp & 0xFFFFFFFF, len(data), len(data))
         yield _block(6, head + data)
 
 

@@ -17,7 +17,7 @@ from device_drivers.base import (
     Write,
 )
 from device_drivers.cgm_session import CgmSession, Facts, Start, last_of_session
-from device_drivers.cgm_status import FRESH_STATUS, Change, StatusHistory, bits_of
+from device_drivers.cgm_status import StatusHistory, bits_of
 from device_drivers.record_access import ABORT, REPORT_RECORDS, SigRecordAccess, racp_response
 from schemas.event_types import EventType
 
@@ -41,6 +41,8 @@ GATT = GattPlan(
 # Quality in percent to the contract's words (docs/profiles.md)
 _HIGH, _MEDIUM = 70, 40
 _DAMAGED_KEPT = 64
+# Minutes within which two records are taken for neighbours while the patch's interval is not known
+_NEIGHBOURS = 15
 _STATUS_NO_TRUST = 0x04 | 0x08 | 0x20  # sensor type incorrect, sensor malfunction, general device fault
 _STATUS_ALERT = 0x10
 _CALIBRATION_NEEDED = 0x04 | 0x08 | 0x40  # recommended, required, in process
@@ -49,15 +51,16 @@ _WARNING_OUT_OF_RANGE = 0xC0  # the result is below or above what the device can
 
 
 class ContinuousGlucoseDecoder:
-    """Facts it keeps beside those of CgmSession and StatusHistory: `cgm_feature`, `cgm_spacing` (least distance of
-    stored records, minutes), `cgm_interval` (minutes between notifications, as the patch says), `cgm_run_time` (hours).
+    """Facts it keeps beside those of CgmSession: `cgm_feature`, `cgm_history` (of its status), `cgm_spacing` (least
+    distance of stored records, minutes), `cgm_interval` (minutes between notifications, as the patch says),
+    `cgm_run_time` (hours).
     """
 
     def __init__(self, device: DeviceContext) -> None:
         self._device = device
         self._session = CgmSession(device.facts, device.boot)
         self._facts = self._session.known
-        self._history = StatusHistory(self._facts)
+        self._history = StatusHistory(str(self._facts.get("cgm_history", "")))
         self._fetched: int | None = None
         self._damaged: list[bytes] = []
 
@@ -91,8 +94,8 @@ class ContinuousGlucoseDecoder:
     def _learn(self, facts: Facts, decoded: Decoded) -> None:
         """Note what changed. With another session everything that belonged to the one before starts afresh."""
         if "cgm_boot" in facts:
-            facts |= {"cgm_spacing": 0} | FRESH_STATUS
-            self._fetched = None
+            facts |= {"cgm_spacing": 0, "cgm_history": ""}
+            self._fetched, self._history = None, StatusHistory()
         self._facts.update(facts)
         decoded.facts |= facts
 
@@ -123,7 +126,7 @@ class ContinuousGlucoseDecoder:
         self._learn(self._session.at(offset, frame.received_at), decoded)
         sequence = self._session.sequence(offset, frame.received_at)
         if sequence is not None:
-            self._changes(sequence, self._history.read(sequence, bits_of(annunciation)), decoded)
+            self._changes(sequence, annunciation, decoded)
 
     def _crc_expected(self) -> bool | None:
         feature = self._facts.get("cgm_feature")
@@ -157,7 +160,7 @@ class ContinuousGlucoseDecoder:
             return
         self._learn(self._session.seen(sequence), decoded)
         self._space(sequence, frame.live, decoded)
-        self._changes(sequence, self._history.record(sequence, bits_of(found.annunciation)), decoded)
+        self._changes(sequence, found.annunciation, decoded)
         place = Place(STREAM, boot, sequence)
         if isinstance(found.glucose, str):
             decoded.refused.append(Refused(found.raw, f"the sensor has no result ({found.glucose})", place))
@@ -210,15 +213,18 @@ class ContinuousGlucoseDecoder:
         if distance and (not spacing or distance <= spacing):
             self._learn({"cgm_spacing": distance}, decoded)
 
-    def _changes(self, sequence: int, found: tuple[list[Change], Facts], decoded: Decoded) -> None:
+    def _changes(self, sequence: int, annunciation: cgm.Annunciation, decoded: Decoded) -> None:
         """What the patch says of itself, where it differs from what it said before."""
-        changes, facts = found
         boot = self._session.boot
         if boot is None or not self._facts.get("cgm_start"):
             return
-        self._learn(facts, decoded)
-        moment = self._session.moment(sequence)
+        interval = int(self._facts.get("cgm_interval", 0))
+        apart = int(self._facts.get("cgm_spacing", 0)) or (interval if 0 < interval < 255 else _NEIGHBOURS)
+        changes = self._history.observe(sequence, bits_of(annunciation), apart)
+        facts: Facts = {"cgm_history": self._history.to_text(), "cgm_stopped": self._history.stopped}
+        self._learn({name: value for name, value in facts.items() if self._facts.get(name, 0) != value}, decoded)
         for change in changes:
+            moment = self._session.moment(change.at)
             data = {
                 "kind": "device_status",
                 "device_id": self._device.device_id,
@@ -230,7 +236,7 @@ class ContinuousGlucoseDecoder:
                 data["detail"] = "ended"
             elif change.until is not None:
                 data["detail"] = f"ended by minute {change.until} of the session"
-            place = Place(f"{STREAM}_{change.bit.code}{'' if change.is_set else '_ended'}", boot, sequence)
+            place = Place(f"{STREAM}_{change.bit.code}{'' if change.is_set else '_ended'}", boot, change.at)
             decoded.observations.append(Observation(EventType.AUDIT_TRAIL, place, moment, data))
 
 

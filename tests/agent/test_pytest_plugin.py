@@ -1,5 +1,6 @@
 """The plugin as a firmware team meets it: a project of its own, a capture, a red test that says what differs."""
 
+import io
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from agent import expected
+from device_drivers.captures import btsnoop
 from device_drivers.emulated import cgm_capture
 
 TEST = """\
@@ -53,6 +55,15 @@ def test_from_nothing_to_green_to_red(project):
                   "found     refused: wrong CRC (mcrf4xx)", "reading_value=127.0"):  # fmt: skip
         assert words in red.stdout
     assert "Traceback" not in red.stdout
+
+
+def test_a_record_in_front_changes_nothing_else(project):
+    run(project, "--capture-update")
+    capture = project / "captures/session.btsnoop"
+    content = capture.read_bytes()
+    first = next(btsnoop.records(io.BytesIO(content)))
+    capture.write_bytes(content[:16] + btsnoop.record(first.time, b"\x04\xff\x00", sent=False) + content[16:])
+    assert run(project).returncode == 0
 
 
 def test_the_plugin_alone_imports_nothing_of_the_gateway(project):

@@ -14,6 +14,7 @@ from device_drivers.base import Channel
 from device_drivers.captures import Capture, btsnoop, jsonl
 from device_drivers.captures.att import OPCODES
 from device_drivers.captures.base import CaptureError
+from device_drivers.captures.writers import to_btsnoop, to_pcapng
 from device_drivers.emulated import cgm_capture
 
 SHIPPED = cgm_capture.SHIPPED.read_bytes()
@@ -74,6 +75,38 @@ def test_every_hci_format_gives_the_same(name):
     found, _, damage = read(HCI[name])
     assert damage is None
     assert found == EXPECTED
+
+
+@pytest.mark.parametrize("name", [name for name in HCI if name != "JSON Lines"])
+@pytest.mark.parametrize("write", [to_btsnoop, to_pcapng])
+def test_written_anew_every_hci_format_still_gives_the_same(name, write):
+    """Also where the file did not say who sent a packet."""
+    written = b"".join(write(Capture().records(io.BytesIO(HCI[name]))))
+    assert read(written)[0] == EXPECTED
+
+
+def test_fragments_without_a_direction():
+    """Both sides' PDUs in pieces, one inside the other's."""
+    whole = [record for record in RECORDS if record.packet[0] == 2 and len(record.packet) > 20]
+    pieces = []
+    for record in whole:
+        handle = int.from_bytes(record.packet[1:3], "little") & 0x0FFF
+        data, first = record.packet[5:], 0x0000 if record.sent else 0x2000
+        for at in range(0, len(data), 7):
+            word = handle | (0x1000 if at else first)
+            part = data[at : at + 7]
+            packet = b"\x02" + word.to_bytes(2, "little") + len(part).to_bytes(2, "little") + part
+            pieces.append((record.time, packet))
+    assert len(pieces) > len(whole)
+    found = [(o.att, o.value, o.sent) for o in read(formats.pcap(pieces, 187))[0]]
+    expected = [(o.att, o.value, o.sent) for o in read(formats.btsnoop(whole, 1002))[0]]
+    assert found == expected
+
+
+def test_pcapng_says_that_it_cannot_hold_a_date_before_1970():
+    early = RECORDS[0]._replace(time=datetime(1969, 12, 31, tzinfo=UTC))
+    with pytest.raises(CaptureError, match="1969"):
+        list(to_pcapng(iter([early])))
 
 
 def test_a_pcap_of_one_record_with_either_header():
@@ -168,6 +201,19 @@ def good(frames, index):
     before = (frame for frame in reversed(frames[:index]) if frame[1] == sent and frame[3] == access and frame[2])
     last = next(before, None)
     return crc_ok and (sent is None or last is None or (last[4][0] ^ pdu[0]) & 0x08 != 0)
+
+
+def test_a_pdu_that_the_sniffer_missed_is_counted_and_the_next_is_no_retransmission():
+    """Its sequence number is that of the last one heard, its content is not."""
+    air = formats.Air(datetime(2026, 11, 24, tzinfo=UTC), seed=1, size=251, trouble=0)
+    air.connect("C0:FF:EE:00:00:04", 0x50123456)
+    for number in range(6):
+        air.att(b"\x1b\x16\0" + bytes([number]), sent=False)
+    heard = [frame for frame in air.frames if b"\x1b\x16\0\x02" not in frame[4]]
+    air.frames = heard
+    found, counts, _ = read(formats.pcap(air.packets(256), 256))
+    assert [operation.value[-1] for operation in found] == [0, 1, 3, 4, 5]
+    assert (counts.lost, counts.repeated) == (1, 0)
 
 
 def test_encrypted_data_is_counted_and_not_guessed():

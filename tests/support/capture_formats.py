@@ -88,8 +88,8 @@ def crc24(octets, start):
 class Air:
     """One connection after another on the air: `frames` are (time, sent, crc_ok, access address, PDU, CRC)."""
 
-    def __init__(self, start, seed=1, size=None):
-        self.time, self.rng, self.frames, self.size = start, random.Random(seed), [], size
+    def __init__(self, start, seed=1, size=None, trouble=1):
+        self.time, self.rng, self.frames, self.size, self.trouble = start, random.Random(seed), [], size, trouble
         self.access, self.crc_start, self.sn = 0, 0x555555, {}
 
     def connect(self, address, access):
@@ -108,9 +108,9 @@ class Air:
 
     def _turn(self, llid, payload, *, sent):
         """A connection event in which one side has something to say, and perhaps must say it again."""
-        for again in range(1 + (self.rng.random() < 0.3)):
+        for again in range(1 + (self.rng.random() < 0.3 * self.trouble)):
             self.time += timedelta(milliseconds=30)
-            lost = self.rng.random() < 0.2
+            lost = self.rng.random() < 0.2 * self.trouble
             for side in (True, False):
                 if side == sent:
                     if lost and not again:

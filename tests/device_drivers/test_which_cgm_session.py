@@ -3,9 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, strategies as st
 
 from device_drivers.base import DeviceContext, Frame
 from device_drivers.cgm_session import Now, last_of_session, which_session
+from device_drivers.cgm_status import MAX_SPANS, StatusHistory, changes
 from device_drivers.emulated import cgm
 from device_drivers.profiles.continuous_glucose import FEATURE, MEASUREMENT, SESSION_START, STATUS, decoder
 
@@ -221,12 +223,55 @@ def test_a_fault_that_came_and_went_while_away_is_said(patch):
 
 
 def test_a_record_that_fills_a_hole_ends_no_fault(patch):
-    patch.record(103, 103, live=True, status=0x08)
-    assert codes(patch.record(102, 104)) == []
+    begun = codes(patch.record(103, 103, live=True, status=0x08))
+    assert codes(patch.record(102, 104)) == begun  # under the key it has: said once
     patch.record(105, 105, live=True)
-    assert codes(patch.record(104, 106, status=0x08)) == [
-        ("cgm_sensor_malfunction", 104, "ended by minute 105 of the session")
-    ]
+    assert codes(patch.record(104, 106, status=0x08)) == [("cgm_sensor_malfunction_ended", 105, "ended")]
+
+
+def test_a_fetch_that_repeats_what_is_here_says_nothing_again(patch):
+    for offset in range(101, 131):
+        patch.record(offset, offset, live=True, status=8 * (110 <= offset < 120))
+    for made in (patch, patch.restarted()):
+        made.start(START, 131)
+        made.status(131, 131)
+        assert [codes(made.record(offset, 131, status=8 * (110 <= offset < 120))) for offset in range(101, 131)] == (
+            [[]] * 30
+        )
+
+
+def test_a_fault_is_said_once_though_a_live_record_comes_in_between(patch):
+    patch.start(START, 400)
+    patch.status(400, 400)
+    said = []
+    for offset in range(101, 401):
+        if offset == 150:
+            said += codes(patch.record(401, 401, live=True))
+        said += codes(patch.record(offset, 401, status=8 * (200 <= offset < 260)))
+    assert said == [("cgm_sensor_malfunction", 200, None), ("cgm_sensor_malfunction_ended", 260, "ended")]
+
+
+@given(st.lists(st.sampled_from([0, 0, 0, 8, 2]), min_size=1, max_size=60), st.data())
+def test_whatever_the_order_all_changes_are_said_and_none_again(statuses, data):
+    """Ascending, each change is said exactly; in any order at least those; read again in any order none that is new."""
+    records = list(enumerate(statuses))
+    exact = {
+        (bit.code, is_set, sequence)
+        for sequence, now in records
+        for bit, is_set in changes(statuses[sequence - 1] if sequence else 0, now)
+    }
+
+    def said(history, order):
+        return {(c.bit.code, c.is_set, c.at) for sequence, now in order for c in history.observe(sequence, now, 1)}
+
+    assert said(StatusHistory(), records) == exact
+    few = records[: 2 * MAX_SPANS - 2]  # as many as are surely kept in mind
+    history = StatusHistory()
+    first = said(history, data.draw(st.permutations(few)))
+    assert {change for change in exact if change[2] < len(few)} <= first
+    again = StatusHistory(history.to_text())
+    assert said(again, data.draw(st.permutations(few))) == set()
+    assert again.to_text() == history.to_text()
 
 
 @pytest.mark.parametrize(
