@@ -163,7 +163,7 @@ def _add_capture(capture: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from agent.daemon import run_daemon  # noqa: PLC0415 - `status` and `replay` start without it
+    from agent.daemon import run_daemon
 
     return run_daemon(load(arguments.config))
 
@@ -172,25 +172,25 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.once is not None and arguments.once < 1:
         print("patch-gateway: --once needs a number of events, 1 or more", file=sys.stderr)
         return 2
-    from agent.demo.main import run_demo  # noqa: PLC0415 - needs the extra `demo`
+    from agent.demo.main import run_demo
 
     return run_demo(arguments.once, outage=arguments.outage, as_json=arguments.json, keep=arguments.keep)
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    from agent.show import show_status  # noqa: PLC0415
+    from agent.show import show_status
 
     return _ask(arguments, "status", {}, show_status)
 
 
 def _patches(arguments: argparse.Namespace) -> int:
-    from agent.show import show_patches  # noqa: PLC0415
+    from agent.show import show_patches
 
     return _ask(arguments, "patches", {}, show_patches)
 
 
 def _pair(arguments: argparse.Namespace) -> int:
-    from agent.show import show_paired  # noqa: PLC0415
+    from agent.show import show_paired
 
     secrets = {
         name: sys.stdin.readline().rstrip("\r\n") if value == "-" else value
@@ -229,7 +229,7 @@ def _ask(
     arguments: argparse.Namespace, command: str, asked: dict[str, Any], show: Any, wrong: Any = lambda _: False
 ) -> int:
     """Exit code 1 for a refusal, and for a result that is `wrong`."""
-    from agent.offline import ask_or_do  # noqa: PLC0415
+    from agent.offline import ask_or_do
 
     answer = ask_or_do(load(arguments.config), command, asked, sys.argv[1:])
     if isinstance(answer, int):
@@ -242,8 +242,8 @@ def _ask(
 
 
 def _keys_init(arguments: argparse.Namespace) -> int:
-    from agent.setup import kek_path  # noqa: PLC0415
-    from buffer.keys import make_key_file  # noqa: PLC0415
+    from agent.setup import kek_path
+    from buffer.keys import make_key_file
 
     settings: Settings = load(arguments.config)
     path = kek_path(settings)
@@ -260,7 +260,7 @@ def _keys_init(arguments: argparse.Namespace) -> int:
 
 
 def _label_make(arguments: argparse.Namespace) -> int:
-    from agent.labels import make_label  # noqa: PLC0415
+    from agent.labels import make_label
 
     return make_label(
         arguments.keys,
@@ -273,31 +273,31 @@ def _label_make(arguments: argparse.Namespace) -> int:
 
 
 def _capture_info(arguments: argparse.Namespace) -> int:
-    from agent.capture_command import info  # noqa: PLC0415
+    from agent.capture_command import info
 
     return info(arguments.captures, as_json=arguments.json)
 
 
 def _capture_convert(arguments: argparse.Namespace) -> int:
-    from agent.capture_command import convert  # noqa: PLC0415
+    from agent.capture_command import convert
 
     return convert(arguments.source, arguments.target, arguments.format)
 
 
 def _capture_record(arguments: argparse.Namespace) -> int:
-    from agent.record_command import record  # noqa: PLC0415
+    from agent.record_command import record
 
     return record(arguments.target, arguments.seconds)
 
 
 def _capture_scrub(arguments: argparse.Namespace) -> int:
-    from agent.capture_command import scrub  # noqa: PLC0415
+    from agent.capture_command import scrub
 
     return scrub(arguments.source, arguments.target, arguments.seed)
 
 
 def _replay(arguments: argparse.Namespace) -> int:
-    from agent.replay_command import Options, replay_files  # noqa: PLC0415
+    from agent.replay_command import Options, replay_files
 
     # Millions of small tuples, none in a cycle: the collector would look at them again and again.
     gc.set_threshold(500_000)
@@ -308,7 +308,7 @@ def _replay(arguments: argparse.Namespace) -> int:
 
 
 def _schema(arguments: argparse.Namespace) -> int:
-    from schemas.describe import json_schema  # noqa: PLC0415
+    from schemas.describe import json_schema
 
     schema = json_schema(arguments.type)
     if schema is None:

@@ -35,7 +35,7 @@ class FromNow(BaseTrigger):  # type: ignore[misc] # untyped library
     def __init__(self, seconds: int) -> None:
         self._seconds = seconds
 
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:  # noqa: ARG002
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:  # noqa: ARG002 - apscheduler's signature
         return now + timedelta(seconds=self._seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter
 
 

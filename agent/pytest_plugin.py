@@ -72,9 +72,9 @@ class Replayer:
         seed: int = 1,
     ) -> ReplayResult:
         """Decode it as the gateway would. `device` and `gatt` as of `patch-gateway replay`; `faults` with `seed`."""
-        from agent.replay import Replay, parse_device, read_table  # noqa: PLC0415 - see the module's docstring
-        from device_drivers.captures import Capture  # noqa: PLC0415
-        from device_drivers.captures.faults import Faults  # noqa: PLC0415
+        from agent.replay import Replay, parse_device, read_table
+        from device_drivers.captures import Capture
+        from device_drivers.captures.faults import Faults
 
         table = read_table(Path(gatt).read_bytes()) if gatt else None
         devices = dict([parse_device(device)]) if device else {}
@@ -85,7 +85,7 @@ class Replayer:
 
     def expect(self, capture: Path | str, expected: Path | str | None = None, **options: Any) -> ReplayResult:
         """Compare with `expected`, else with NAME.expected.jsonl beside the capture; fail with what differs."""
-        from agent import expected as expectations  # noqa: PLC0415
+        from agent import expected as expectations
 
         capture = Path(capture)
         path = Path(expected) if expected else capture.with_name(capture.name + _SUFFIX)

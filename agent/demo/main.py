@@ -125,7 +125,7 @@ def _waiting(scene: Scene, stats: Stats) -> bool:
 async def _live(scene: Scene, note: str | None, outage: float, stop: asyncio.Event) -> None:
     from rich.live import Live  # noqa: PLC0415 - extra `demo`, and not needed headless
 
-    from agent.demo.view import render  # noqa: PLC0415
+    from agent.demo.view import render  # noqa: PLC0415 - rich belongs to an extra
 
     assert scene.valve is not None
     cut = asyncio.create_task(_later_outage(scene, outage, stop))

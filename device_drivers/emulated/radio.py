@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 if __name__ == "__main__" and importlib.util.find_spec("bumble") is None:
-    print("The extra `demo` is not installed (bumble): pip install 'patch-gateway[demo]'", file=sys.stderr)  # noqa: T201
+    print("The extra `demo` is not installed (bumble): pip install 'patch-gateway[demo]'", file=sys.stderr)
     sys.exit(2)
 
 from bumble import hci
@@ -79,7 +79,7 @@ async def on_a_radio(transport: str, address: str, passkey: int) -> None:
     try:
         opened = await open_transport(transport)
     except (TransportSpecError, AssertionError):
-        print(f"The transport {transport} is none of bumble's: {_TRANSPORTS}.", file=sys.stderr)  # noqa: T201
+        print(f"The transport {transport} is none of bumble's: {_TRANSPORTS}.", file=sys.stderr)
         sys.exit(2)
     except Exception as error:  # noqa: BLE001 - whatever the libraries of so many transports raise
         sys.exit(f"The controller {transport} cannot be opened ({error}): is it plugged in, and may you use it?")
@@ -89,7 +89,7 @@ async def on_a_radio(transport: str, address: str, passkey: int) -> None:
         sensor.measure_until(60)
         patch = BlePatch(address, sensor, passkey, source=source, sink=sink)
         await patch.start()
-        print(f"On the air: {address}, passkey {passkey:06}, {len(sensor.records)} records.", flush=True)  # noqa: T201
+        print(f"On the air: {address}, passkey {passkey:06}, {len(sensor.records)} records.", flush=True)
         while True:
             await asyncio.sleep(60)
             await patch.measure(max(sensor.records) + 1)
