@@ -58,7 +58,6 @@ def settle(draft: Draft, record: DeviceRecord, access: RecordAccess, gateway_id:
     mark, spacing, holes = _close(draft, record, access)
     wider = mark.newest_distance()
     if wider is not None and wider > spacing and holes[-1:] == [(mark.high - wider + 1, mark.high - 1)]:
-        holes.pop()
         draft.put_device(record.model_copy(update={"facts": {**record.facts, access.spacing_fact: wider}}))
     for hole in holes:
         if _holds_a_record(hole, spacing):
@@ -68,11 +67,14 @@ def settle(draft: Draft, record: DeviceRecord, access: RecordAccess, gateway_id:
 def end(
     draft: Draft, record: DeviceRecord, access: RecordAccess, after: Mapping[str, int | str], gateway_id: str
 ) -> None:
-    """Another boot began: what was not read of the one before is named, its unread end among it."""
+    """Another boot began: what was not read of the one before is named, its unread end among it. Where nothing of it
+    was read at all, that begins with the pairing: what was before is another wear's.
+    """
     if access.boot_fact not in record.facts:
         return
     mark, spacing, holes = _close(draft, record, access)
-    tail = (mark.high + 1, access.last_of(record.facts, after))
+    first = mark.high + 1 if mark.runs else access.sequence_at(record.facts, record.paired_at)
+    tail = (first, access.last_of(record.facts, after))
     for hole in (*holes, tail):
         if _holds_a_record(hole, spacing or 1):
             _append(draft, record, access.stream, hole, gateway_id, _ENDED)

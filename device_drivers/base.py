@@ -159,6 +159,10 @@ class RecordAccess(Protocol):
         """The highest sequence that the boot of `before` can have had, given the one that followed it; -1 unknown."""
         ...
 
+    def sequence_at(self, facts: Mapping[str, int | str], moment: datetime) -> int:
+        """Which sequence the boot of these facts was at then."""
+        ...
+
     @property
     def control(self) -> Channel:
         """The control point."""

@@ -16,6 +16,8 @@ _TOLERANCE = 15
 _AHEAD = 60
 _LEAST_SESSION = 60
 _CONFIRMED = timedelta(minutes=1)
+# YYYYMMDDHHMMSS
+_DIGITS = 14
 _MINUTE = timedelta(minutes=1)
 
 
@@ -39,9 +41,11 @@ class Start(NamedTuple):
 
 
 class CgmSession:
-    """Facts it keeps: `cgm_boot` (digits as first read), `cgm_start` (UTC), `cgm_begin` (the same moment by this
-    gateway's clock), `cgm_last` (highest sequence), `cgm_stopped` (at which one it stopped, 0 while it runs),
-    `cgm_unclear` (1 while a start was read that may be another session's: nothing is stored under either).
+    """Facts it keeps: `cgm_boot` (digits of the start as first read, and which session with these digits from the
+    second on), `cgm_also` (digits that were read for it since), `cgm_start` (UTC), `cgm_begin` (the same moment by this
+    gateway's clock when it last looked), `cgm_last` (highest sequence), `cgm_stopped` (at which one it stopped, 0 while
+    it runs), `cgm_unclear` (1 while it may be another session: nothing is stored under either), `cgm_back` (when the
+    session began by this gateway's clock, where its offset went back under the same digits).
 
     Methods hand back the facts that change; `known` is what was known before, these included.
     """
@@ -52,6 +56,7 @@ class CgmSession:
         self._pending: Start | None = None
         self._now: Now | None = None
         self._confirmed_at: datetime | None = None
+        self._renew = False
 
     @property
     def boot(self) -> int | None:
@@ -73,11 +78,11 @@ class CgmSession:
         """A start was read."""
         self._pending = self._now = self._confirmed_at = None
         known = self.known.get("cgm_boot")
-        if start.boot == known:
-            self._confirmed_at = at
-            return self._learn({"cgm_unclear": 0} if self.unclear else {})
         if known is None and start.moment is not None:
             return self._accept(start, start.moment)
+        if known is not None and start.boot in {_digits(int(known)), self.known.get("cgm_also")}:
+            self._confirmed_at, self._renew = at, True
+            return self._learn({"cgm_unclear": 0} if self.unclear and not self.known.get("cgm_back") else {})
         self._pending = start
         return self._learn({} if known is None else {"cgm_unclear": 1})
 
@@ -91,11 +96,27 @@ class CgmSession:
         sequence = self._current(offset, received_at)
         if sequence is None:
             self._now = None
-            return facts
+            return facts | self._went_back(Now(offset, received_at))
         self._now = Now(sequence, received_at)
-        if not self.known.get("cgm_begin") and "cgm_boot" in self.known:
+        if self.known.get("cgm_back"):
+            facts |= self._learn({"cgm_back": "", "cgm_unclear": 0})
+        if "cgm_boot" in self.known and (self._renew or not self.known.get("cgm_begin")):
+            self._renew = False
             facts |= self._learn({"cgm_begin": self._now.begin.isoformat()})
         return facts
+
+    def _went_back(self, now: Now) -> Facts:
+        """Under the same digits (a factory date): the next session, once two looks agree on when it began."""
+        if "cgm_boot" not in self.known:
+            return {}
+        before = self.known.get("cgm_back")
+        if before and abs(now.begin - datetime.fromisoformat(str(before))) <= _TOLERANCE * _MINUTE:
+            boot = str(self.known["cgm_boot"])
+            again = int(boot[_DIGITS:] or 1) + 1
+            self._now = now
+            accepted = self._accept(Start(int(f"{boot[:_DIGITS]}{again}"), None), now.begin)
+            return accepted | self._learn({"cgm_begin": now.begin.isoformat()})
+        return self._learn({"cgm_back": now.begin.isoformat(), "cgm_unclear": 1})
 
     def anywhere(self, offset: int, received_at: datetime) -> Facts:
         """A record of a capture, which may be new or stored: where nothing better is known it is taken for new."""
@@ -148,7 +169,7 @@ class CgmSession:
     def _accept(self, start: Start, moment: datetime) -> Facts:
         self._pending = None
         fresh: Facts = {"cgm_boot": start.boot, "cgm_start": moment.astimezone(UTC).isoformat(), "cgm_unclear": 0}
-        return self._learn(fresh | {"cgm_stopped": 0, "cgm_last": 0, "cgm_begin": ""})
+        return self._learn(fresh | {"cgm_also": 0, "cgm_stopped": 0, "cgm_last": 0, "cgm_begin": "", "cgm_back": ""})
 
     def _resolve(self, start: Start, now: Now) -> Facts:
         if "cgm_boot" not in self.known:
@@ -162,7 +183,7 @@ class CgmSession:
             return self._accept(start, start.moment or now.begin)
         if found == "same":
             self._pending, self._confirmed_at = None, now.at
-            return self._learn({"cgm_unclear": 0})
+            return self._learn({"cgm_unclear": 0, "cgm_also": start.boot})
         return {}
 
     def _current(self, offset: int, received_at: datetime) -> int | None:
@@ -209,23 +230,32 @@ def _by_digits(known: Mapping[str, int | str], boot: int) -> Verdict:
 
 def last_of_session(before: Mapping[str, int | str], after: Mapping[str, int | str]) -> int:
     """The highest sequence that the session of `before` can have had, given the one that followed it."""
-    if stopped := int(before.get("cgm_stopped", 0)):
-        return stopped
     starts = [datetime.fromisoformat(str(facts["cgm_start"])) for facts in (before, after)]
-    most = int((starts[1] - starts[0]) / _MINUTE) - 1
+    most = int(before.get("cgm_stopped", 0)) or int((starts[1] - starts[0]) / _MINUTE) - 1
     if hours := int(before.get("cgm_run_time", 0)):
         most = min(most, 60 * hours)
     return max(most, int(before.get("cgm_last", 0)))
 
 
+def sequence_at(facts: Mapping[str, int | str], moment: datetime) -> int:
+    """Where the session was at a moment, at least 0."""
+    start = datetime.fromisoformat(str(facts["cgm_start"]))
+    return max(0, int((moment - start) / _MINUTE))
+
+
 def clock(boot: int) -> datetime:
     """The patch's own clock in the digits of a session start."""
-    return datetime.strptime(f"{boot:014}", "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    return datetime.strptime(str(_digits(boot)), "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+
+
+def _digits(boot: int) -> int:
+    return int(str(boot)[:_DIGITS])
 
 
 def shown(known: Mapping[str, Any]) -> str:
     """Why nothing is stored while it is unclear which session this is."""
+    what = "its time offset went back" if known.get("cgm_back") else "another session start was read"
     return (
-        f"another session start was read than {known.get('cgm_boot')}, and it is not clear whether the session is"
-        " another one: check the date of this gateway and of the patch's own reader"
+        f"{what} than that of session {known.get('cgm_boot')}, and it is not clear whether it is another session: it is"
+        " looked at again; if it stays so, check the date of this gateway and of the patch's own reader"
     )

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 from device_drivers.base import Channel, RecordAccess, RecordAnswer
@@ -52,6 +53,7 @@ class SigRecordAccess:
     spacing_fact: str
     records: Channel
     last: Callable[[Mapping[str, int | str], Mapping[str, int | str]], int]
+    at: Callable[[Mapping[str, int | str], datetime], int]
 
     @property
     def control(self) -> Channel:
@@ -59,6 +61,9 @@ class SigRecordAccess:
 
     def last_of(self, before: Mapping[str, int | str], after: Mapping[str, int | str]) -> int:
         return self.last(before, after)
+
+    def sequence_at(self, facts: Mapping[str, int | str], moment: datetime) -> int:
+        return self.at(facts, moment)
 
     def report_from(self, sequence: int) -> bytes:
         """`01 03 01 <u16>`: report stored records, greater than or equal. A wrapped sequence is asked for by its low

@@ -153,10 +153,10 @@ class Connection:
                 return f"connected, but silent for {patience:.0f} s: connecting anew"
             try:
                 async with asyncio.timeout(min(left, _STAY_SECONDS) if records else _STAY_SECONDS):
-                    asked = await self._todo.get()
+                    first = await self._todo.get()
             except TimeoutError:
                 continue
-            await self._do(asked)
+            await self._do(first, *self._drained())
             for access in records:
                 missing = self._patches.missing(self._patch.device_id, access)
                 if self._durable.is_set() and missing is not None and missing.hole:
@@ -165,17 +165,21 @@ class Connection:
         return "everything is here; connected again when it has more"
 
     async def _do_all(self) -> None:
-        while not self._todo.empty():
-            await self._do(self._todo.get_nowait())
+        while asked := self._drained():
+            await self._do(*asked)
 
-    async def _do(self, asked: Asked | None) -> None:
-        if asked is None:
-            return
-        for channel in dict.fromkeys(asked.reads):
+    def _drained(self) -> list[Asked | None]:
+        return [self._todo.get_nowait() for _ in range(self._todo.qsize())]
+
+    async def _do(self, *all_asked: Asked | None) -> None:
+        """What was asked meanwhile, each thing once: a page of damaged records asks for the same again and again."""
+        asked = [each for each in all_asked if each is not None]
+        reads = dict.fromkeys(channel for each in asked for channel in each.reads)
+        for channel in reads:
             await self._read(channel)
-        for write in asked.writes:
+        for write in dict.fromkeys(write for each in asked for write in each.writes):
             await self._write(write)
-        if asked.reads:
+        if reads:
             await self._until_durable()
             await self._fetch_everything()
 

@@ -16,7 +16,7 @@ from device_drivers.base import (
     Refused,
     Write,
 )
-from device_drivers.cgm_session import CgmSession, Facts, Start, last_of_session
+from device_drivers.cgm_session import CgmSession, Facts, Start, last_of_session, sequence_at
 from device_drivers.cgm_status import StatusHistory, bits_of
 from device_drivers.record_access import ABORT, REPORT_RECORDS, SigRecordAccess, racp_response
 from schemas.event_types import EventType
@@ -33,7 +33,9 @@ GATT = GattPlan(
     # Feature first: it says whether everything else carries a CRC.
     reads=(FEATURE, SESSION_START, RUN_TIME, STATUS),
     subscriptions=(SOCP, RACP, MEASUREMENT),
-    records=SigRecordAccess(SERVICE, STREAM, "cgm_boot", "cgm_unclear", "cgm_spacing", MEASUREMENT, last_of_session),
+    records=SigRecordAccess(
+        SERVICE, STREAM, "cgm_boot", "cgm_unclear", "cgm_spacing", MEASUREMENT, last_of_session, sequence_at
+    ),
     # Deleting is no opcode of ours: other collectors rely on the records. Of the SOCP only a question is.
     writes={RACP: frozenset({REPORT_RECORDS, ABORT}), SOCP: frozenset({cgm.GET_INTERVAL})},
 )
@@ -62,7 +64,8 @@ class ContinuousGlucoseDecoder:
         self._facts = self._session.known
         self._history = StatusHistory(str(self._facts.get("cgm_history", "")))
         self._fetched: int | None = None
-        self._damaged: list[bytes] = []
+        self._live: int | None = None
+        self._damaged: set[bytes] = set()
 
     def receive(self, frame: Frame) -> Decoded:
         decoded = Decoded()
@@ -95,7 +98,7 @@ class ContinuousGlucoseDecoder:
         """Note what changed. With another session everything that belonged to the one before starts afresh."""
         if "cgm_boot" in facts:
             facts |= {"cgm_spacing": 0, "cgm_history": ""}
-            self._fetched, self._history = None, StatusHistory()
+            self._fetched, self._live, self._history = None, None, StatusHistory()
         self._facts.update(facts)
         decoded.facts |= facts
 
@@ -148,9 +151,9 @@ class ContinuousGlucoseDecoder:
     def _damage(self, piece: Refused, decoded: Decoded) -> None:
         """Ask for a look at what is missing, once: what is damaged in the patch's own memory stays so."""
         decoded.refused.append(piece)
-        self._fetched = None  # the distance across it is not that of neighbours
-        if piece.payload not in self._damaged:
-            self._damaged = [*self._damaged[1 - _DAMAGED_KEPT :], piece.payload]
+        self._fetched = self._live = None  # the distance across it is not that of neighbours
+        if piece.payload not in self._damaged and len(self._damaged) < _DAMAGED_KEPT:
+            self._damaged.add(piece.payload)
             decoded.reads.append(STATUS)
 
     def _reading(self, found: cgm.Measurement, frame: Frame, decoded: Decoded) -> None:
@@ -204,13 +207,14 @@ class ContinuousGlucoseDecoder:
             decoded.reads += [SESSION_START, STATUS]
 
     def _space(self, sequence: int, live: bool | None, decoded: Decoded) -> None:
-        """How close stored records are to each other: only fetched ones show that."""
+        """How close stored records are to each other: fetched ones show that; live ones only that it is not more."""
         if live:
-            return
-        before, self._fetched = self._fetched, sequence
+            before, self._live = self._live, sequence
+        else:
+            before, self._fetched = self._fetched, sequence
         distance = abs(sequence - before) if before is not None else 0
         spacing = int(self._facts.get("cgm_spacing", 0))
-        if distance and (not spacing or distance <= spacing):
+        if distance and (distance <= spacing or (not spacing and not live)):
             self._learn({"cgm_spacing": distance}, decoded)
 
     def _changes(self, sequence: int, annunciation: cgm.Annunciation, decoded: Decoded) -> None:

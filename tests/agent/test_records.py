@@ -1,28 +1,20 @@
 """Stored records of a BLE patch in the buffer: what is missing, what will never come, what is said once."""
 
-import json
-import os
 from datetime import UTC, datetime, timedelta
 
-import pytest
+from glucose import CLAIMS, NOW, PATCH, START, record
 
-from agent.ble import Registry, passkey
-from agent.counters import Counters
-from agent.ingest import Ingest
-from agent.pairing import Claims, PairRequest, pair, unpair
+from agent.pairing import PairRequest, pair, unpair
 from agent.show import show_patches
 from agent.status import patches
-from buffer.devices import DeviceRecord
 from buffer.lanes import Lane
-from buffer.store import EventBuffer
 from device_drivers.base import Frame
 from device_drivers.byte_reader import crc16
 from device_drivers.emulated import cgm
-from device_drivers.links.base import Batch, Exhausted
+from device_drivers.links.base import Batch
 from device_drivers.profiles.battery import LEVEL
 from device_drivers.profiles.continuous_glucose import (
     FEATURE,
-    GATT,
     MEASUREMENT,
     RUN_TIME,
     SESSION_START,
@@ -30,73 +22,6 @@ from device_drivers.profiles.continuous_glucose import (
     STATUS,
 )  # fmt: skip
 from device_drivers.profiles.device_information import MODEL
-
-PATCH = "NFLX_0A1B2C3D"
-START = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
-NOW = START + timedelta(hours=3)
-KEK = os.urandom(32)
-RECORD = DeviceRecord(
-    device_id=PATCH, batch_number="BATCH_20261101_ABC", device_type="diagnostic_sensor", transport="ble",
-    activation_method="manual_entry", session_id="wear-1", paired_at=NOW, address="F0:F1:F2:F3:F4:00",
-)  # fmt: skip
-
-CLAIMS = Claims(
-    device_id=PATCH, batch_number=RECORD.batch_number, device_type=RECORD.device_type, activation_method="manual_entry",
-    address=RECORD.address, passkey=123456,
-)  # fmt: skip
-
-
-class Gateway:
-    """A buffer with one paired glucose patch; `say` is what its radio delivers."""
-
-    def __init__(self, buffer):
-        self.buffer = buffer
-        self.ingest = Ingest(buffer, "gw-test", Counters())
-        self.registry = Registry(buffer)
-
-    async def say(self, channel, *payloads, live=False, at=NOW):
-        future, asked = self.ingest.receive(Batch([Frame(PATCH, channel, p, at, live) for p in payloads]), "ble")
-        return [name for name, *_ in await future], asked
-
-    async def begin(self):
-        await self.say(FEATURE, cgm.feature())
-        await self.say(SESSION_START, cgm.session_start(START))
-
-    async def records(self, *offsets, live=False):
-        for offset in offsets if live else ():
-            fates, _ = await self.say(MEASUREMENT, record(offset), live=True, at=START + timedelta(minutes=offset))
-        if not live:
-            fates, _ = await self.say(MEASUREMENT, *(record(offset) for offset in offsets))
-        return [fate for fate in fates if fate != "facts"]
-
-    async def exhausted(self):
-        future, _ = self.ingest.receive(Batch(exhausted=Exhausted(PATCH, GATT.records)), "ble")
-        await future
-
-    def missing(self):
-        return self.registry.missing(PATCH, GATT.records)
-
-    async def stored(self, lane):
-        """Data of the rows of a lane."""
-        claim = await self.buffer.claim(lane, 500, 1 << 20)
-        self.buffer.release(lane, claim.rows)
-        return [json.loads(event.body)["data"] for event in claim.events]
-
-    async def gaps(self):
-        found = [data for data in await self.stored(Lane.URGENT) if data["kind"] == "sequence_gap"]
-        return [(data["stream"], data["from"], data["to"]) for data in found]
-
-
-def record(offset, quality=90):
-    return cgm.measurement(cgm.Record(120, offset, trend=20, quality=quality))
-
-
-@pytest.fixture
-async def gateway(tmp_path):
-    opened = await EventBuffer.open(tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.01)
-    await opened.submit(lambda draft: draft.put_device(RECORD), now=True)
-    yield Gateway(opened)
-    await opened.close()
 
 
 async def test_nothing_is_asked_for_before_the_session_is_known(gateway):
@@ -168,17 +93,87 @@ async def test_without_a_memory_on_the_patch_the_gap_is_named_all_the_same(gatew
     assert gateway.missing() == (502, False)
 
 
-async def test_a_wider_interval_is_learnt_after_one_marker(gateway):
+async def test_a_wider_interval_is_learnt_after_two_markers(gateway):
     await gateway.begin()
     await gateway.records(*range(31))
     for offset in range(35, 100, 5):
         await gateway.records(offset, live=True)
         if gateway.missing().hole:
             await gateway.exhausted()
-    assert await gateway.gaps() == [("cgm", 31, 34)]
+    assert await gateway.gaps() == [("cgm", 31, 34), ("cgm", 36, 39)]
     await gateway.records(96, 97)  # and back again
     await gateway.records(99, live=True)
     assert gateway.missing() == (98, True)
+
+
+async def test_two_drops_that_look_like_a_wider_interval_hide_no_later_hole(gateway):
+    await gateway.begin()
+    await gateway.records(*range(21))
+    for offset in (22, 24):
+        await gateway.records(offset, live=True)
+        await gateway.exhausted()
+    await gateway.records(25, 26, 27, 28, live=True)
+    damaged = record(29)[:-1] + bytes([record(29)[-1] ^ 1])
+    await gateway.say(MEASUREMENT, damaged, live=True, at=START + timedelta(minutes=29))
+    await gateway.records(30, 31, live=True)
+    assert gateway.missing() == (29, True)
+    assert await gateway.gaps() == [("cgm", 21, 21), ("cgm", 23, 23)]
+
+
+async def test_a_stop_that_is_seen_late_makes_no_gap_beyond_the_run_time(gateway):
+    await gateway.begin()
+    await gateway.say(RUN_TIME, cgm.with_crc((2).to_bytes(2, "little")))
+    await gateway.records(*range(121))
+    late, later = START + timedelta(minutes=3_000), START + timedelta(days=3)
+    await gateway.say(SESSION_START, cgm.session_start(START), at=late)
+    await gateway.say(STATUS, cgm.with_crc((3_000).to_bytes(2, "little") + b"\1\0\0"), at=late)
+    await gateway.say(SESSION_START, cgm.session_start(later), at=later)
+    await gateway.say(STATUS, cgm.with_crc(bytes(5)), at=later)
+    assert await gateway.gaps() == []
+
+
+async def test_what_another_wear_read_is_no_gap_of_this_one(gateway):
+    await gateway.begin()
+    await gateway.records(*range(181))
+    await gateway.buffer.submit(unpair(PATCH), now=True)
+    again = PairRequest(patient="pt_" + "b" * 20)
+    await gateway.buffer.submit(pair(again, CLAIMS, "gw-test", timedelta(minutes=10)), now=True)
+    later = START + timedelta(days=400)
+    await gateway.say(SESSION_START, cgm.session_start(later), at=later)
+    await gateway.say(STATUS, cgm.with_crc(bytes(5)), at=later)
+    ((stream, first, last),) = await gateway.gaps()
+    paired = gateway.buffer.devices[PATCH].record.paired_at
+    assert (stream, first, last) == ("cgm", int((paired - START) / timedelta(minutes=1)), 400 * 1_440 - 1)
+
+
+async def test_the_next_session_under_the_same_digits_has_keys_of_its_own(gateway):
+    """A factory date that nobody ever sets: two looks agree on when the session began."""
+    factory, later = datetime(2020, 1, 1, tzinfo=UTC), NOW + timedelta(days=1)
+    for channel, value in ((FEATURE, cgm.feature()), (SESSION_START, cgm.session_start(factory))):
+        await gateway.say(channel, value)
+    await gateway.say(STATUS, cgm.with_crc((300).to_bytes(2, "little") + bytes(3)))
+    await gateway.say(MEASUREMENT, *(record(offset) for offset in range(301)))
+    await gateway.say(SESSION_START, cgm.session_start(factory), at=later)
+    await gateway.say(STATUS, cgm.with_crc((120).to_bytes(2, "little") + bytes(3)), at=later)
+    assert gateway.missing() is None
+    fates, _ = await gateway.say(MEASUREMENT, record(121), live=True, at=later + timedelta(minutes=1))
+    assert fates[-1] == "durable"
+    assert gateway.missing() == (0, True)
+    fates, _ = await gateway.say(MEASUREMENT, *(record(offset) for offset in range(121)), at=later)
+    assert set(fates) == {"facts", "durable"}
+    claim = await gateway.buffer.claim(Lane.SENSOR, 1_000, 1 << 20)
+    assert len({event.idempotency_key for event in claim.events}) == len(claim.events) == 301 + 122
+
+
+async def test_a_status_that_goes_back_once_stops_nothing_for_long(gateway):
+    await gateway.begin()
+    await gateway.say(STATUS, cgm.with_crc((150).to_bytes(2, "little") + bytes(3)))
+    await gateway.records(*range(151))
+    await gateway.say(STATUS, cgm.with_crc(bytes(5)))  # a status of nothing, as after a reset of its radio
+    assert gateway.missing() is None
+    fates, _ = await gateway.say(MEASUREMENT, record(152), live=True, at=START + timedelta(minutes=152))
+    assert fates[-1] == "durable"
+    assert gateway.missing() == (151, True)
 
 
 async def test_holes_too_many_to_keep_in_mind_are_named(gateway):
@@ -242,102 +237,6 @@ async def test_a_battery_is_an_event_only_when_it_changes(gateway):
     fates = [(await gateway.say(LEVEL, bytes([level])))[0][-1] for level in (90, 90, 89, 89)]
     assert fates == ["durable", "unchanged", "durable", "unchanged"]
     assert [data["detail"] for data in await gateway.stored(Lane.TELEMETRY)] == ["90 %", "89 %"]
-
-
-async def test_the_passkey_is_known_to_the_radio_only_while_the_window_is_open(gateway):
-    assert gateway.registry.patches()[PATCH].passkey is None
-    for until, expected in ((timedelta(minutes=10), 123456), (-timedelta(seconds=1), None)):
-        opened = RECORD.model_copy(update={"passkey": 123456, "window_until": datetime.now(UTC) + until})
-        await gateway.buffer.submit(lambda draft, record=opened: draft.put_device(record), now=True)
-        patch = gateway.registry.patches()[PATCH]
-        assert patch.passkey == expected
-        assert "123456" not in repr(patch)
-
-
-async def paired(gateway, passkey=None, secret=None, address=None):
-    """The record after a person paired the patch with this."""
-    from agent.pairing import Claims, Paired, PairRequest, pair
-
-    claims = Claims(device_id=PATCH, batch_number=RECORD.batch_number, device_type=RECORD.device_type,
-                    activation_method="manual_entry", passkey=passkey, secret=secret, address=address)  # fmt: skip
-    decide = pair(PairRequest(), claims, "gw-test", timedelta(minutes=10))
-    assert isinstance(await gateway.buffer.submit(decide, now=True), Paired)
-    return gateway.buffer.devices[PATCH].record
-
-
-async def test_what_a_person_says_now_replaces_an_older_passkey(gateway):
-    assert passkey(await paired(gateway, passkey=123456)) == 123456
-    assert passkey(await paired(gateway, passkey=0)) == 0
-    labelled = await paired(gateway, secret="AAECAwQFBgcICQoLDA0ODw==")
-    assert (labelled.passkey, labelled.label_secret) == (None, "AAECAwQFBgcICQoLDA0ODw==")
-    assert (await paired(gateway, secret="AAECAwQFBgcICQoLDA0ODw==")).address == RECORD.address
-    both = await paired(gateway, passkey=7, secret="AAECAwQFBgcICQoLDA0ODw==")
-    assert passkey(both) == 7
-
-
-async def test_a_record_without_an_address_takes_the_one_that_is_given(gateway):
-    bare = RECORD.model_copy(update={"address": None})
-    await gateway.buffer.submit(lambda draft: draft.put_device(bare), now=True)
-    assert (await paired(gateway, passkey=1, address="F0:F1:F2:F3:F4:09")).address == "F0:F1:F2:F3:F4:09"
-
-
-def test_no_secret_shows_in_a_repr():
-    from agent.pairing import Claims, PairRequest
-
-    shown = [
-        RECORD.model_copy(update={"passkey": 765432, "label_secret": "c2VjcmV0"}),
-        PairRequest(label="NFLX1:c2VjcmV0", passkey=765432),
-        Claims(device_id=PATCH, batch_number=RECORD.batch_number, device_type=RECORD.device_type,
-               activation_method="qr_scan", secret="c2VjcmV0", passkey=765432),
-    ]  # fmt: skip
-    for text in (words for each in shown for words in (repr(each), str(each))):
-        assert "c2VjcmV0" not in text
-        assert "765432" not in text
-
-
-async def test_a_radio_that_is_down_is_named_at_once(monkeypatch):
-    from agent import bonding as waiting
-    from device_drivers.links.ble_base import BleState, PatchState
-
-    monkeypatch.setattr(waiting, "_DOWN_SECONDS", 0.1)
-    down = BleState("ble hci0", reason="there is no adapter hci0", since=NOW)
-    found = await waiting.bonding(lambda: [down], PATCH, NOW)
-    assert found["bond"] == "waiting"
-    assert "there is no adapter hci0" in found["bond_note"]
-    assert "close" not in found["bond_note"]
-    assert waiting.no_radio([BleState("ble hci0")]) is None, "it has not said anything yet"
-    assert waiting.no_radio([down, BleState("ble hci1", connected=True, since=NOW)]) is None
-    wrong = PatchState("the passkey is wrong", pair_again=True, window=NOW)
-    up = BleState("ble hci0", connected=True, since=NOW, patches={PATCH: wrong})
-    assert await waiting.bonding(lambda: [up], PATCH, NOW) == {"bond": "failed", "bond_note": "the passkey is wrong"}
-
-
-def test_a_failed_bond_is_exit_code_1(monkeypatch, tmp_path, capsys):
-    from agent import cli, offline
-    from agent.control import Answer
-
-    base = {"device_id": PATCH, "new": True, "application_recorded": False, "released": 0, "transport": "ble"}
-    (tmp_path / "gateway.toml").write_text("")
-    for bond, code in (("failed", 1), ("waiting", 0), ("bonded", 0), ("not needed", 0)):
-        answer = Answer(ok=True, result={**base, "bond": bond})
-        monkeypatch.setattr(offline, "ask_or_do", lambda *_, answer=answer: answer)
-        asked = ["--config", str(tmp_path / "gateway.toml"), "pair", "--device-id", PATCH]
-        assert cli.main(asked) == code
-    assert "NOT BONDED" in capsys.readouterr().out
-
-
-def test_the_passkey_of_a_label_is_the_one_its_patch_derives():
-    """HKDF-SHA256(secret, no salt, `nflx-passkey-v1`, 4 octets) mod 10^6, computed by hand here."""
-    import base64
-    import hashlib
-    import hmac
-
-    secret = bytes(range(16))
-    extracted = hmac.digest(bytes(32), secret, hashlib.sha256)
-    octets = hmac.digest(extracted, b"nflx-passkey-v1\x01", hashlib.sha256)[:4]
-    record = RECORD.model_copy(update={"label_secret": base64.b64encode(secret).decode()})
-    assert passkey(record) == int.from_bytes(octets, "big") % 1_000_000
-    assert passkey(RECORD) is None
 
 
 async def test_an_unclear_session_is_shown(gateway):

@@ -140,6 +140,33 @@ def test_while_it_is_unclear_nothing_is_stored_and_it_is_asked_again(patch):
     assert patch.key(111, 112) == (BOOT, 111)
 
 
+def test_a_clock_that_was_wrong_at_the_first_look_is_looked_at_again():
+    """Else the session would be unclear for ever once a collector writes its start anew."""
+    made = Patch()
+    made.start(START, -2 * 1440)  # two days behind
+    made.status(0, -2 * 1440)
+    made.start(START, 110)
+    made.status(110, 110)
+    for minute in (310, 400, 500):
+        made.start(START + timedelta(seconds=7), minute)
+        made.status(minute, minute)
+        assert made.key(minute, minute, live=True) == (BOOT, minute)
+
+
+def test_a_start_written_anew_is_known_from_then_on(patch):
+    patch.start(START + timedelta(seconds=7), 105)
+    patch.status(105, 105)
+    for made in (patch, patch.restarted()):
+        made.start(START + timedelta(seconds=7), 110 - 600)  # this gateway's clock fell behind since
+        assert made.facts["cgm_unclear"] == 0
+
+
+def test_ever_more_damaged_records_are_asked_for_only_so_often(patch):
+    damaged = [cgm.measurement(cgm.Record(120, n, 20, 90))[:-1] + b"\xff" for n in range(200, 300)]
+    asked = [len(patch.say(MEASUREMENT, value, 300).reads) for _ in range(3) for value in damaged]
+    assert sum(asked) == 64
+
+
 def test_a_start_that_cannot_be_read_stops_the_old_one(patch):
     """A sensor that was started, and its start not yet written."""
     found = patch.say(SESSION_START, cgm.with_crc(bytes(9)), 300)
