@@ -81,7 +81,7 @@ def _shown(path: Path, found: dict[str, Any]) -> str:
 
 
 def convert(source: Path, target: Path, wanted: str | None) -> int:
-    """The target is there whole or not at all. 1: the source is damaged or cannot become that; 2: no format named."""
+    """A file is there whole or not at all. 1: the source is damaged or cannot become that; 2: no format named."""
     form = wanted or _BY_SUFFIX.get(target.suffix.lower())
     if form is None:
         names = ", ".join(sorted(_BY_SUFFIX))
@@ -91,7 +91,7 @@ def convert(source: Path, target: Path, wanted: str | None) -> int:
 
 
 def scrub(source: Path, target: Path, seed: int | None) -> int:
-    """JSON Lines that can be shared; the target is there whole or not at all. 1: the source is damaged."""
+    """JSON Lines that can be shared; a file is there whole or not at all. 1: the source is damaged."""
     chosen = secrets.randbits(64) if seed is None else seed
 
     def written(stream: BinaryIO) -> Iterator[bytes]:
@@ -105,19 +105,23 @@ def scrub(source: Path, target: Path, seed: int | None) -> int:
 
 
 def _write(source: Path, target: Path, written: Callable[[BinaryIO], Iterator[bytes]]) -> int:
-    part = target.with_name(f".{target.name}.part")
+    # A device, a pipe or a link (`/dev/stdout`) is written to; renaming would replace it.
+    direct = target.is_symlink() or (target.exists() and not target.is_file())
+    part = target if direct else target.with_name(f".{target.name}.part")
     try:
         with source.open("rb") as stream, part.open("wb") as out:
             for octets in written(stream):
                 out.write(octets)
-        part.rename(target)
+        if not direct:
+            part.rename(target)
     except CaptureError as error:
         print(f"patch-gateway: {source}: {error}", file=sys.stderr)
     except OSError as error:
         print(f"patch-gateway: {error.filename or source} cannot be used: {error.strerror}", file=sys.stderr)
     else:
         return 0
-    part.unlink(missing_ok=True)
+    if not direct:
+        part.unlink(missing_ok=True)
     return 1
 
 

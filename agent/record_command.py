@@ -11,6 +11,7 @@ from pathlib import Path
 from agent.capture_command import info
 
 _STOP_SECONDS = 5.0
+_HEADER_OCTETS = 16
 
 
 def record(target: Path, seconds: float | None) -> int:
@@ -30,8 +31,9 @@ def record(target: Path, seconds: float | None) -> int:
         with contextlib.suppress(subprocess.TimeoutExpired):
             btmon.wait(_STOP_SECONDS)
         btmon.kill()
-    if not target.exists():
-        print("patch-gateway: btmon wrote nothing: its messages above say why.", file=sys.stderr)
+    if not target.exists() or target.stat().st_size <= _HEADER_OCTETS:
+        target.unlink(missing_ok=True)
+        print("patch-gateway: nothing was recorded: no controller said anything (bluetoothctl list).", file=sys.stderr)
         return 1
     return info([target], as_json=False)
 

@@ -1,7 +1,9 @@
 """`replay` on the command line: exit codes, frames, events, devices, damage."""
 
 import json
+import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -172,6 +174,20 @@ def test_convert(tmp_path, name):
     assert capture("convert", CAPTURE, tmp_path / name).returncode == 0
     assert replay("--frames", "--json", tmp_path / name)[1] == replay("--frames", "--json", CAPTURE)[1]
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_convert_into_a_pipe_or_a_link_writes_to_it(tmp_path):
+    """Renaming would put a file where the device was."""
+    assert capture("convert", CAPTURE, tmp_path / "file.jsonl").returncode == 0
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "target")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with ThreadPoolExecutor() as pool:
+        piped = pool.submit((tmp_path / "pipe.jsonl").read_bytes)
+        for name in ("pipe.jsonl", "link.jsonl"):
+            assert capture("convert", CAPTURE, tmp_path / name).returncode == 0
+        assert piped.result() == (tmp_path / "target").read_bytes() == (tmp_path / "file.jsonl").read_bytes()
+    assert (tmp_path / "pipe.jsonl").is_fifo()
+    assert (tmp_path / "link.jsonl").is_symlink()
 
 
 def test_convert_says_what_it_cannot(tmp_path):
