@@ -16,7 +16,7 @@ from device_drivers.captures.l2cap import L2cap
 _ADVERTISING = 0x8E89BED6
 _CONNECT_IND, _TYPE = 0x05, 0x0F
 _CONTINUATION, _START, _CONTROL = 0b01, 0b10, 0b11
-_START_ENC_REQ, _PAUSE_ENC_REQ, _PAUSE_ENC_RSP = 0x05, 0x0A, 0x0B
+_START_ENC_REQ, _START_ENC_RSP, _PAUSE_ENC_REQ, _PAUSE_ENC_RSP = 0x05, 0x06, 0x0A, 0x0B
 _SN = 0x08
 # Within an event the two take turns; the longest PDU and the space behind it take less than this.
 _SAME_EVENT = timedelta(milliseconds=3)
@@ -36,6 +36,7 @@ class _Link:
     att: AttTracker
     sides: dict[bool, _Side] = field(default_factory=lambda: {False: _Side(), True: _Side()})
     encrypted: bool = False
+    mic: int = 0
     last_sent: bool = False
     last_at: datetime | None = None
 
@@ -98,11 +99,11 @@ class AirReader:
 
     def _data(self, record: AirRecord, link: _Link, sent: bool, pdu: bytes) -> AttOperation | None:
         kind, payload = pdu[0] & 0b11, pdu[2 : 2 + pdu[1]]
-        if link.encrypted and payload:
-            if not record.decrypted:
-                self._counts.encrypted += 1
-                return None
-            payload = payload[:-_MIC]
+        if link.encrypted and payload and not record.decrypted:
+            self._counts.encrypted += 1
+            return None
+        if record.decrypted and payload:
+            payload = _without_mic(link, kind, payload)
         if kind == _CONTROL:
             if payload[:1] == bytes([_START_ENC_REQ]):
                 link.encrypted = True
@@ -115,3 +116,17 @@ class AirReader:
         if complete is None:
             return None
         return link.att.receive(Told(record.number, record.time, link.device, sent), complete)
+
+
+def _without_mic(link: _Link, kind: int, payload: bytes) -> bytes:
+    """Some sniffers leave the message integrity check behind what they decrypted, others do not, and no flag says
+    which. What has a length of its own tells: the answer that starts encryption, and L2CAP PDUs of one piece.
+    """
+    whole = None
+    if kind == _CONTROL and payload[0] == _START_ENC_RSP:
+        whole = 1
+    elif kind == _START and len(payload) >= 2:
+        whole = 4 + int.from_bytes(payload[:2], "little")
+    if whole is not None and len(payload) - whole in {0, _MIC}:
+        link.mic = len(payload) - whole
+    return payload[: len(payload) - link.mic]

@@ -222,6 +222,28 @@ def test_encrypted_data_is_counted_and_not_guessed():
     assert not any(b"secret" in operation.value for operation in found)
 
 
+@pytest.mark.parametrize("link_type", [256, 272])
+@pytest.mark.parametrize("mic", [b"", b"\xaa\xbb\xcc\xdd"])
+@pytest.mark.parametrize("begins_in_the_middle", [False, True])
+def test_decrypted_data_is_read_with_and_without_its_integrity_check(link_type, mic, begins_in_the_middle):
+    """No flag says whether a sniffer left it there."""
+    air = formats.Air(datetime(2026, 11, 24, tzinfo=UTC), seed=2, size=27)
+    air.connect("C0:FF:EE:00:00:04", 0x50123456)
+    air.encrypt()
+    air.mic = mic
+    air.start_encryption()
+    air.att(b"\x1b\x16\0whole", sent=False)
+    for number in range(8):
+        air.att(b"\x1b\x16\0in several fragments " + bytes([number]), sent=False)
+    if begins_in_the_middle:
+        air.frames = [frame for frame in air.frames if frame[3] != formats.ADVERTISING and frame[4][2:3] > b"\x06"]
+    found, counts, _ = read(formats.pcap(air.packets(link_type), link_type))
+    assert counts.encrypted == 0
+    assert [operation.value for operation in found] == [
+        b"whole", *(b"in several fragments " + bytes([number]) for number in range(8))
+    ]  # fmt: skip
+
+
 # the middle of a connection, tables, clocks
 
 

@@ -91,6 +91,8 @@ class Air:
     def __init__(self, start, seed=1, size=None, trouble=1):
         self.time, self.rng, self.frames, self.size, self.trouble = start, random.Random(seed), [], size, trouble
         self.access, self.crc_start, self.sn = 0, 0x555555, {}
+        # What a sniffer that has the key leaves behind each payload; None: it has no key
+        self.mic = None
 
     def connect(self, address, access):
         self.access, self.sn = access, {True: 0, False: 0}
@@ -108,6 +110,7 @@ class Air:
 
     def _turn(self, llid, payload, *, sent):
         """A connection event in which one side has something to say, and perhaps must say it again."""
+        payload += self.mic or b""
         for again in range(1 + (self.rng.random() < 0.3 * self.trouble)):
             self.time += timedelta(milliseconds=30)
             lost = self.rng.random() < 0.2 * self.trouble
@@ -131,16 +134,22 @@ class Air:
     def encrypt(self):
         self._turn(3, b"\x05", sent=False)
 
+    def start_encryption(self):
+        self._turn(3, b"\x06", sent=True)
+        self._turn(3, b"\x06", sent=False)
+
     def packets(self, link_type):
         for number, (time, sent, crc_ok, access, pdu, crc) in enumerate(self.frames):
             frame = access.to_bytes(4, "little") + pdu + crc
+            decrypted = self.mic is not None and access != ADVERTISING
             if link_type == 251:
                 yield time, frame
             elif link_type == 256:
-                flags = 0x0001 | 0x0400 | 0x0800 * crc_ok | {None: 0, True: 2, False: 3}[sent] << 7
+                kind = {None: 0, True: 2, False: 3}[sent]
+                flags = 0x0001 | 0x0008 * decrypted | 0x0400 | 0x0800 * crc_ok | kind << 7
                 yield time, struct.pack("<BbbBIH", 39 if sent is None else 5, -60, -90, 0, access, flags) + frame
             else:
-                flags = crc_ok | 2 * bool(sent)
+                flags = crc_ok | 2 * bool(sent) | 0x0C * decrypted
                 channel = 37 if sent is None else 5
                 head = struct.pack("<BHBHB", 1, 10 + len(frame), 2, number & 0xFFFF, 6)
                 yield time, head + struct.pack("<BBBBHI", 10, flags, channel, 60, 0, 150) + frame
