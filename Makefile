@@ -1,10 +1,11 @@
 # Every recipe is one plain command of the environment in .venv; `make` alone lists the targets.
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?= 10
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm soak check fmt wheel bench lock
+.PHONY: help run test test-vm soak check fmt wheel bench lock fuzz
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +29,13 @@ test-vm: .venv .venv/mosquitto.ready ## on a Debian 12 machine with BlueZ under 
 
 soak: .venv .venv/mosquitto.ready ## the long forms: five power cuts of the machine
 	@TEST_CUTS=5 $(BIN)/python tests/vm/run.py -k acknowledged $(ARGS)
+
+.venv/fuzz.ready: requirements-fuzz.txt | .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+fuzz: .venv .venv/fuzz.ready ## every reader and decoder with atheris; x86_64 (SECONDS=60 each, ARGS="--target pcap")
+	@$(BIN)/python tests/fuzz/run.py $(SECONDS) $(ARGS)
 
 check: .venv ## ruff, mypy strict, floors
 	$(BIN)/ruff check .

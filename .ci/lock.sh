@@ -9,3 +9,4 @@ compile() {
 compile pyproject.toml -o requirements.txt
 compile pyproject.toml --extra central -c requirements.txt -o requirements-central.txt
 compile pyproject.toml --extra central --extra demo --extra dev .ci/build.in -c requirements-central.txt -o requirements-dev.txt
+compile pyproject.toml --extra fuzz -c requirements-dev.txt -o requirements-fuzz.txt

@@ -17,6 +17,7 @@ from agent.setup import NoUpstream, mqtt_links, open_buffer_soon, socket_path, u
 from agent.status import Live
 from agent.supervisor import Supervisor, pump
 from agent.sync import Sync, SyncState
+from agent.taps import Taps
 from buffer.errors import MediumError
 from buffer.store import EventBuffer
 from config.settings import Settings
@@ -49,7 +50,7 @@ class Gateway:
             self.jobs.states,
             self.supervisor.restarts,
         )
-        self.commands = Commands(buffer, settings, live)
+        self.commands, self.taps = Commands(buffer, settings, live), Taps()
 
     def sync_state(self) -> SyncState:
         if self.sync:
@@ -70,14 +71,16 @@ class Gateway:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set. A medium that fails ends the process: what SQLite then says cannot be believed."""
-        server = await control.serve(socket_path(self.settings), self.commands)
+        server = await control.serve(socket_path(self.settings), self.commands, self.taps)
         self.jobs.start()
         tasks = [asyncio.create_task(self.buffer.failed(), name="buffer")]
         keep = self.supervisor.keep
         for link in self.links:
             tasks.append(asyncio.create_task(keep(link.state.name, link.run)))
             tasks.append(
-                asyncio.create_task(keep(f"{link.state.name} pump", partial(pump, link, self.ingest, self.buffer)))
+                asyncio.create_task(
+                    keep(f"{link.state.name} pump", partial(pump, link, self.ingest, self.buffer, self.taps))
+                )
             )
         if self.sync:
             tasks.append(asyncio.create_task(keep("sync", self.sync.run)))
@@ -97,6 +100,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
             self.jobs.stop()
+            self.taps.close()
             server.close()
             socket_path(self.settings).unlink(missing_ok=True)
             if not isinstance(self._upstream, NoUpstream):

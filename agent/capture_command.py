@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from agent.progress import shown
 from device_drivers.captures import Capture, jsonl, scrub as captures
 from device_drivers.captures.base import CaptureError
 from device_drivers.captures.writers import to_btsnoop, to_pcapng
@@ -42,7 +43,7 @@ def _info(stream: BinaryIO) -> dict[str, Any]:
     first: datetime | None = None
     last: datetime | None = None
     try:
-        for operation in capture.operations(stream):
+        for operation in shown(capture.operations(stream), stream, printed=False):
             att[operation.att] += 1
             services = devices.setdefault(operation.device, Counter())
             if operation.channel and operation.channel.service:
@@ -110,7 +111,7 @@ def _write(source: Path, target: Path, written: Callable[[BinaryIO], Iterator[by
     part = target if direct else target.with_name(f".{target.name}.part")
     try:
         with source.open("rb") as stream, part.open("wb") as out:
-            for octets in written(stream):
+            for octets in shown(written(stream), stream, printed=direct):
                 out.write(octets)
         if not direct:
             part.rename(target)

@@ -133,6 +133,12 @@ def _add_tools(commands: Any) -> None:
     replay.add_argument("--update", action="store_true", help="write the file of --expect")
     replay.add_argument("--fault", action="append", default=[], metavar="KIND=CHANCE", help="break it on purpose")
     replay.add_argument("--seed", type=int, default=1, help="of the faults (default 1)")
+    replay.add_argument("--speed", type=float, metavar="X", help="as fast as the capture's own clock, times X")
+    replay.add_argument(
+        "--into-buffer",
+        action="store_true",
+        help="store it, of patches paired there, as the gateway would",
+    )
     replay.set_defaults(run=_replay)
     _add_capture(commands.add_parser("capture", help="what a captured BLE log holds, and other formats of it"))
     schema = commands.add_parser("schema", help="JSON Schema of the envelope, or of one event type's payload")
@@ -152,7 +158,10 @@ def _add_capture(capture: argparse.ArgumentParser) -> None:
     convert.add_argument("--format", choices=("jsonl", "btsnoop", "pcapng"), help="else as the file's name ends")
     convert.set_defaults(run=_capture_convert)
     record = actions.add_parser("record", help="record BlueZ's traffic as btsnoop, through btmon; as root")
-    record.add_argument("target", type=Path, metavar="FILE.btsnoop")
+    record.add_argument("target", type=Path, metavar="FILE")
+    record.add_argument(
+        "--gateway", action="store_true", help="what the running gateway gets of its patches, as JSON Lines"
+    )
     record.add_argument("--seconds", type=float, help="how long; otherwise until Ctrl-C")
     record.set_defaults(run=_capture_record)
     scrub = actions.add_parser("scrub", help="write what can be shared: no addresses, names, keys, other devices")
@@ -285,8 +294,12 @@ def _capture_convert(arguments: argparse.Namespace) -> int:
 
 
 def _capture_record(arguments: argparse.Namespace) -> int:
-    from agent.record_command import record
+    from agent.record_command import record, record_gateway
 
+    if arguments.gateway:
+        from agent.setup import socket_path
+
+        return record_gateway(socket_path(load(arguments.config)), arguments.target, arguments.seconds)
     return record(arguments.target, arguments.seconds)
 
 
@@ -301,9 +314,16 @@ def _replay(arguments: argparse.Namespace) -> int:
 
     # Millions of small tuples, none in a cycle: the collector would look at them again and again.
     gc.set_threshold(500_000)
-    names = ("frames", "gatt", "keep_retransmissions", "expect", "update", "seed")
+    settings = load(arguments.config) if arguments.into_buffer else None
+    if settings is not None:
+        from agent.offline import become_owner
+
+        code = become_owner(settings, sys.argv[1:], [])
+        if code is not None:
+            return code
+    names = ("frames", "gatt", "keep_retransmissions", "expect", "update", "seed", "speed")
     same = {name: getattr(arguments, name) for name in names}
-    options = Options(as_json=arguments.json, faults=arguments.fault, **same)
+    options = Options(as_json=arguments.json, faults=arguments.fault, into=settings, **same)
     return replay_files(arguments.captures, arguments.device, options)
 
 

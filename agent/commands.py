@@ -34,6 +34,8 @@ class Commands:
             return await status(self._buffer, self._settings, self._live)
         if command == "patches":
             return {"patches": patches(self._buffer, self._live)}
+        if command == "record" and self._live is not None:
+            return {}
         if command == "pair":
             return await self._pair(dict(arguments))
         if command == "unpair":

@@ -80,7 +80,7 @@ class Replayer:
         devices = dict([parse_device(device)]) if device else {}
         replay = Replay(devices, capture=Capture(table), faults=Faults(faults, seed) if faults else None)
         with Path(capture).open("rb") as stream:
-            found = list(replay.events(stream))
+            found = list(replay.events(replay.operations(stream)))
         return ReplayResult(found, replay.counts, replay.damage)
 
     def expect(self, capture: Path | str, expected: Path | str | None = None, **options: Any) -> ReplayResult:

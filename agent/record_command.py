@@ -1,14 +1,20 @@
-"""`patch-gateway capture record`: what BlueZ and its controllers say to each other, through btmon, as btsnoop."""
+"""`patch-gateway capture record`: what BlueZ and its controllers say to each other, through btmon, as btsnoop; or what
+the running gateway gets of its BLE patches, as JSON Lines.
+"""
 
 import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from agent.capture_command import info
+from agent.control import NotRunning, asked
+from device_drivers.captures.jsonl import HEADER
 
 _STOP_SECONDS = 5.0
 _HEADER_OCTETS = 16
@@ -31,9 +37,61 @@ def record(target: Path, seconds: float | None) -> int:
         with contextlib.suppress(subprocess.TimeoutExpired):
             btmon.wait(_STOP_SECONDS)
         btmon.kill()
-    if not target.exists() or target.stat().st_size <= _HEADER_OCTETS:
+    return _recorded(target, _HEADER_OCTETS, "no controller said anything (bluetoothctl list)")
+
+
+def record_gateway(control: Path, target: Path, seconds: float | None) -> int:
+    """As above, from the daemon behind the control socket. 1: it cannot be recorded, or the daemon ended it."""
+    problem = _no_target(target)
+    if problem:
+        print(f"patch-gateway: {problem}", file=sys.stderr)
+        return 1
+    os.umask(0o077)
+    try:
+        with asked(control, "record", {}) as (answer, sock, stream):
+            if not answer.ok:
+                print(f"patch-gateway: {answer.error}", file=sys.stderr)
+                return 1
+            print(f"Recording to {target}; Ctrl-C ends it.", file=sys.stderr)
+            stopped = _stop_on_signals(sock, seconds)
+            sock.settimeout(None)
+            with target.open("wb") as out:
+                for line in stream:
+                    if line.endswith(b"\n"):
+                        out.write(line)
+                        out.flush()
+    except OSError as error:
+        print(f"patch-gateway: {target} cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
+    except NotRunning:
+        print("patch-gateway: the daemon is not running: systemctl start patch-gateway", file=sys.stderr)
+        return 1
+    if not stopped:
+        print("patch-gateway: the daemon ended it: it stops, or this disk is too slow.", file=sys.stderr)
+    code = _recorded(target, len(HEADER), "no BLE patch sent anything (patch-gateway status)")
+    return code if stopped else 1
+
+
+def _stop_on_signals(sock: socket.socket, seconds: float | None) -> list[int]:
+    """Closes the connection, so that the last line is a whole one; the list holds what stopped it."""
+    stopped: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        stopped.append(number)
+        with contextlib.suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        signal.signal(number, stop)
+    if seconds is not None:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+    return stopped
+
+
+def _recorded(target: Path, empty: int, why: str) -> int:
+    if not target.exists() or target.stat().st_size <= empty:
         target.unlink(missing_ok=True)
-        print("patch-gateway: nothing was recorded: no controller said anything (bluetoothctl list).", file=sys.stderr)
+        print(f"patch-gateway: nothing was recorded: {why}.", file=sys.stderr)
         return 1
     return info([target], as_json=False)
 
@@ -43,6 +101,10 @@ def _problem(target: Path) -> str | None:
         return "btmon is not installed: apt-get install bluez"
     if os.geteuid() != 0:
         return "recording needs root: sudo patch-gateway capture record ..."
+    return _no_target(target)
+
+
+def _no_target(target: Path) -> str | None:
     if target.exists():
         return f"{target} exists already: name another file"
     if not target.parent.is_dir():

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, BinaryIO
 
@@ -68,8 +68,12 @@ def parse_faults(arguments: Sequence[str]) -> dict[str, float]:
     return chances
 
 
-def unpaired(address: str) -> Device:
-    """A stand-in: `NFLX_` and the first 8 base32 characters of SHA-256 of the address."""
+def unnamed(address: str) -> Device:
+    """Itself where the gateway recorded it under its device id, else a stand-in: `NFLX_` and the first 8 base32
+    characters of SHA-256 of the address.
+    """
+    if _DEVICE.fullmatch(address):
+        return Device(address)
     digest = base64.b32encode(hashlib.sha256(address.encode()).digest()).decode()
     return Device(f"NFLX_{digest[:8]}", unpaired=True)
 
@@ -116,9 +120,9 @@ class Replay:
         for address in self.devices.keys() - {device.upper() for device in seen}:
             self._note(f"{address} is not in this capture")
 
-    def events(self, stream: BinaryIO) -> Iterator[Replayed]:
-        """Every decoded event and every refused piece, in file order."""
-        for operation in self.operations(stream):
+    def events(self, operations: Iterable[AttOperation]) -> Iterator[Replayed]:
+        """Every decoded event and every refused piece of `operations`, in their order."""
+        for operation in operations:
             for frame in operation.to_frames():
                 yield from self._frame(operation, frame)
 
@@ -126,7 +130,7 @@ class Replay:
         name = profile_name(frame.channel)
         if name is None:
             return
-        device = self.devices.get(operation.device.upper()) or unpaired(operation.device)
+        device = self.devices.get(operation.device.upper()) or unnamed(operation.device)
         device_type = device.device_type or SERVICE_TYPES.get(frame.channel.service)
         if device_type and name not in DEVICE_TYPES[device_type].profiles:
             row = f"the row of {device_type} (device_drivers/device_types.py)"

@@ -1,8 +1,10 @@
 """`patch-gateway replay`: what it prints and how it exits."""
 
+import asyncio
 import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,15 +13,21 @@ from pydantic_core import to_json
 
 from agent import expected
 from agent.expected import ExpectedError
+from agent.progress import shown
 from agent.replay import DecoderBug, Replay, Replayed, UsageError, frame_line, parse_device, parse_faults, read_table
+from agent.replay_into import replay_into
+from buffer.errors import InUseError, StoreError
+from config.settings import Settings
 from device_drivers.base import Channel
 from device_drivers.captures import Capture
+from device_drivers.captures.base import AttOperation
 from device_drivers.captures.faults import Faults
+from device_drivers.captures.pace import Pace
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to replay: what is shown, and what helps reading."""
+    """How to replay: what is shown, what helps reading, and where the frames go instead (`into`)."""
 
     frames: bool = False
     as_json: bool = False
@@ -29,11 +37,13 @@ class Options:
     update: bool = False
     faults: Sequence[str] = ()
     seed: int = 1
+    speed: float | None = None
+    into: Settings | None = None
 
 
 def replay_files(paths: Sequence[Path], devices: Sequence[str], options: Options) -> int:
     """Results on stdout, summary and errors on stderr. 1: a file is damaged, unreadable, encrypted or decodes otherwise
-    than expected; 2: a wrong argument.
+    than expected, or the buffer cannot be used or knows none of its patches; 2: a wrong argument.
     """
     try:
         known = dict(parse_device(argument) for argument in devices)
@@ -52,32 +62,64 @@ def replay_files(paths: Sequence[Path], devices: Sequence[str], options: Options
 
 
 def _replay_file(path: Path, replay: Replay, options: Options) -> int:
-    same = True
+    same, into = True, None
     try:
         with path.open("rb") as stream:
-            if options.expect is None:
-                _print_all(replay, stream, options)
+            if options.into is not None:
+                into = asyncio.run(replay_into(options.into, replay, stream, _pace(options)))
+                same = bool(into.fates) or not into.strangers
             else:
-                same = _as_expected(replay, stream, options.expect, update=options.update)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        print(f"patch-gateway: {error.filename or path} cannot be used: {error.strerror}", file=sys.stderr)
-        return 1
-    except ExpectedError as error:
-        print(f"patch-gateway: {options.expect}: {error}", file=sys.stderr)
-        return 1
-    except DecoderBug as error:
-        print(f"patch-gateway: {path}, {error}", file=sys.stderr)
+                same = _show(replay, _read(replay, stream, options), options)
+    except (OSError, StoreError, ExpectedError, DecoderBug) as error:
+        if isinstance(error, BrokenPipeError):
+            raise
+        print(f"patch-gateway: {_problem(error, path, options)}", file=sys.stderr)
         return 1
     if replay.damage:
         print(f"{path}: {replay.damage}", file=sys.stderr)
     if replay.counts["operations"] or not replay.damage:
-        print(_summary(path, replay, frames=options.frames), file=sys.stderr)
+        result = into.summary() if into else _result(replay.counts, frames=options.frames)
+        print(_summary(path, replay, result), file=sys.stderr)
     for note in replay.notes:
         print(f"{path}: {note}", file=sys.stderr)
     unread = replay.capture.counts.encrypted and not options.frames
     return int(bool(replay.damage or unread) or not same)
+
+
+def _problem(error: Exception, path: Path, options: Options) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename or path} cannot be used: {error.strerror}"
+    if isinstance(error, InUseError):
+        return f"{error} --into-buffer needs it stopped, or --config of another one."
+    if isinstance(error, StoreError):
+        return str(error)
+    return f"{options.expect}: {error}" if isinstance(error, ExpectedError) else f"{path}, {error}"
+
+
+def _read(replay: Replay, stream: BinaryIO, options: Options) -> Iterator[AttOperation]:
+    pace = _pace(options)
+    for operation in shown(replay.operations(stream), stream, printed=options.expect is None):
+        if pace:
+            sys.stdout.flush()
+            time.sleep(pace.wait(operation.time, time.monotonic()))
+        yield operation
+
+
+def _pace(options: Options) -> Pace | None:
+    return None if options.speed is None else Pace(options.speed)
+
+
+def _show(replay: Replay, operations: Iterable[AttOperation], options: Options) -> bool:
+    """Is it as expected?"""
+    if options.expect is not None:
+        return _as_expected(replay, operations, options.expect, update=options.update)
+    if options.frames:
+        form = _compact if options.as_json else _frame_text
+        sys.stdout.writelines(f"{form(frame_line(operation))}\n" for operation in operations)
+        return True
+    for found in replay.events(operations):
+        _print_event(found, as_json=options.as_json)
+    return True
 
 
 def _table(path: Path | None) -> dict[int, Channel] | None:
@@ -97,11 +139,15 @@ def _check(options: Options, paths: Sequence[Path]) -> None:
         raise UsageError("--update rewrites the file of --expect: name it")
     if options.expect is not None and (options.frames or len(paths) > 1):
         raise UsageError("--expect is about the events of one capture: name one, without --frames")
+    if options.into is not None and (options.frames or options.as_json or options.expect is not None):
+        raise UsageError("--into-buffer prints no events: leave out --frames, --json and --expect")
+    if options.speed is not None and not 0 < options.speed < 1e6:
+        raise UsageError(f"--speed {options.speed:g}: 1 is as fast as the capture's own clock, 60 a minute in a second")
 
 
-def _as_expected(replay: Replay, stream: BinaryIO, path: Path, *, update: bool) -> bool:
+def _as_expected(replay: Replay, operations: Iterable[AttOperation], path: Path, *, update: bool) -> bool:
     """Differences go to stdout, a paragraph each."""
-    found = [expected.line_of(each) for each in replay.events(stream)]
+    found = [expected.line_of(each) for each in replay.events(operations)]
     if update:
         path.write_bytes(expected.write(found))
         return True
@@ -110,15 +156,6 @@ def _as_expected(replay: Replay, stream: BinaryIO, path: Path, *, update: bool) 
     if paragraphs:
         print(f"{len(paragraphs)} records decode otherwise than {path} says", file=sys.stderr)
     return not paragraphs
-
-
-def _print_all(replay: Replay, stream: BinaryIO, options: Options) -> None:
-    if options.frames:
-        shown = _compact if options.as_json else _frame_text
-        sys.stdout.writelines(f"{shown(frame_line(operation))}\n" for operation in replay.operations(stream))
-        return
-    for found in replay.events(stream):
-        _print_event(found, as_json=options.as_json)
 
 
 def _print_event(found: Replayed, *, as_json: bool) -> None:
@@ -148,9 +185,9 @@ def _frame_text(line: dict[str, Any]) -> str:
     return f"{where}  {name:>4}  {line['att']}  {line['value']}{error}"
 
 
-def _summary(path: Path, replay: Replay, *, frames: bool) -> str:
+def _summary(path: Path, replay: Replay, result: str) -> str:
     counts = replay.counts
-    lines = [f"{path}: {_result(counts, frames=frames)}"]
+    lines = [f"{path}: {result}"]
     lines += [f"  {count}x refused: {reason}" for reason, count in replay.refusals.most_common(20)]
     gaps = replay.gaps()
     if gaps or counts["duplicates"]:

@@ -8,6 +8,7 @@ from functools import partial
 
 from agent import systemd
 from agent.ingest import Ingest
+from agent.taps import Taps
 from buffer.errors import MediumError
 from buffer.store import EventBuffer
 from device_drivers.links.base import Batch, Link
@@ -63,10 +64,12 @@ class Supervisor:
                 systemd.notify("WATCHDOG=1")
 
 
-async def pump(link: Link, ingest: Ingest, buffer: EventBuffer) -> None:
-    """Frames of a link into the buffer, acknowledged when durable."""
+async def pump(link: Link, ingest: Ingest, buffer: EventBuffer, taps: Taps) -> None:
+    """Frames of a link into the buffer, acknowledged when durable; those of BLE to who records them, too."""
     while True:
         batch = await link.receive()
+        if link.transport == "ble":
+            taps.offer(batch.frames)
         future, asked = ingest.receive(batch, link.transport)
         future.add_done_callback(partial(_acknowledge, link, batch))
         for item in asked:

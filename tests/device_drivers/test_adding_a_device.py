@@ -52,7 +52,7 @@ def thermometer(tmp_path, monkeypatch):
 def test_the_page_works():
     address, device = parse_device("C0:FF:EE:00:00:09=NFLX_0A1B2C3D,diagnostic_sensor")
     replay = Replay({address: device})
-    found = list(replay.events(io.BytesIO(block("json").encode())))
+    found = list(replay.events(replay.operations(io.BytesIO(block("json").encode()))))
     assert replay.damage is None
     event, refused = found
     assert event.event["idempotency_key"] == "NFLX_0A1B2C3D.thermometer.7.1"
@@ -70,7 +70,8 @@ def test_its_plan_is_part_of_every_connection():
 @pytest.mark.usefixtures("thermometer")
 def test_another_boot_gives_other_keys():
     address, device = parse_device("C0:FF:EE:00:00:09=NFLX_0A1B2C3D,diagnostic_sensor,12")
-    event, _ = Replay({address: device}).events(io.BytesIO(block("json").encode()))
+    replay = Replay({address: device})
+    event, _ = replay.events(replay.operations(io.BytesIO(block("json").encode())))
     assert event.event["idempotency_key"] == "NFLX_0A1B2C3D.thermometer.12.1"
 
 
@@ -78,7 +79,7 @@ def test_another_boot_gives_other_keys():
 def test_what_a_row_does_not_name_is_not_decoded():
     address, device = parse_device("C0:FF:EE:00:00:09=NFLX_0A1B2C3D,insulin_patch")
     replay = Replay({address: device, "C0:FF:EE:00:00:0A": device})
-    assert list(replay.events(io.BytesIO(block("json").encode()))) == []
+    assert list(replay.events(replay.operations(io.BytesIO(block("json").encode())))) == []
     row = f"{NAME} is not in the row of insulin_patch (device_drivers/device_types.py)"
     assert replay.notes == [f"{row}: the gateway would not read it", "C0:FF:EE:00:00:0A is not in this capture"]
 
