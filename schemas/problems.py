@@ -20,10 +20,11 @@ def field_errors(error: ValidationError) -> list[FieldError]:
     problems = []
     for entry in error.errors(include_url=False, include_input=False, include_context=False):
         loc = [str(part) for part in entry["loc"]]
-        if loc and loc[0] in _TYPES:  # the tag of the union
+        unknown = entry["type"] == "extra_forbidden"
+        if loc and loc[0] in _TYPES and not (unknown and len(loc) == 1):  # the tag of the union
             del loc[0]
         message = entry["msg"].removeprefix("Value error, ")
-        if entry["type"] == "extra_forbidden":
+        if unknown:
             loc[-1] = loc[-1] if _NAME.fullmatch(loc[-1]) else "(unknown field)"
             message = "is not a field of the contract"
         elif entry["type"] == "union_tag_invalid":

@@ -13,7 +13,7 @@ from schemas.envelope import ENVELOPE
 from schemas.event_types import EventType
 from schemas.payloads import PAYLOADS as MODELS
 from schemas.problems import field_errors, sentence
-from schemas.responses import ErrorResponse, EventsResponse, IngestResponse
+from schemas.responses import ErrorResponse, EventsResponse, FieldError, IngestResponse
 from schemas.wire import to_wire
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -158,3 +158,10 @@ def test_responses():
         IngestResponse.model_validate_json(
             '{"event_id":"1","status":"lost","deduped":true,"received_at":"2026-01-01T00:00:00Z"}'
         )
+
+
+def test_an_unknown_field_may_have_the_name_of_an_event_type():
+    """Found by the fuzzer: it was taken for the tag of the union."""
+    with pytest.raises(ValidationError) as caught:
+        FieldError.model_validate({"field": "x", "message": "y", "user": 1})
+    assert sentence(field_errors(caught.value)) == "user: is not a field of the contract"
