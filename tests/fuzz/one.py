@@ -1,5 +1,7 @@
-"""One target under atheris: `one.py TARGET [libFuzzer's options] CORPUS...`."""
+#!/usr/bin/env python3
+"""The target of FUZZ_TARGET under atheris: `one.py [options of libFuzzer] CORPUS...`. A merge starts it again."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +11,5 @@ with atheris.instrument_imports(include=["device_drivers", "schemas", "agent.rep
     sys.path.insert(0, str(Path(__file__).parent))
     import targets
 
-target = sys.argv.pop(1)
-atheris.Setup(sys.argv, targets.TARGETS[target])
+atheris.Setup(sys.argv, targets.TARGETS[os.environ["FUZZ_TARGET"]])
 atheris.Fuzz()

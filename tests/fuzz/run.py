@@ -19,15 +19,22 @@ FOUND = HERE.parents[1] / ".fuzz"
 _LIMITS = ["-timeout=10", "-rss_limit_mb=1024", "-max_len=8192", "-print_final_stats=1"]
 
 
+def environment(target):
+    """For the script: its target, and this interpreter, since libFuzzer starts it again by name."""
+    return {**os.environ, "FUZZ_TARGET": target, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
 def fuzz(target, seconds, seed):
     """Whether it held, and how many inputs it was given."""
     folder = FOUND / target
     folder.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, HERE / "one.py", target, *_LIMITS, f"-max_total_time={seconds}", f"-seed={seed}",
+        HERE / "one.py", *_LIMITS, f"-max_total_time={seconds}", f"-seed={seed}",
         f"-artifact_prefix={folder}/", folder, HERE / "corpus" / target,
     ]  # fmt: skip
-    done = subprocess.run(command, check=False, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, errors="replace", env=environment(target)
+    )
     executed = re.search(r"number_of_executed_units: (\d+)", done.stderr)
     if done.returncode:
         (folder / "report.txt").write_text(done.stdout + done.stderr)
@@ -42,7 +49,8 @@ def merge(target):
     folders = [HERE / "corpus" / target, FOUND / target]
     for path in FOUND.glob(f"{target}/report.txt"):
         path.unlink()
-    subprocess.run([sys.executable, HERE / "one.py", target, "-merge=1", "-max_len=8192", *folders], check=True)
+    command = [HERE / "one.py", "-merge=1", "-max_len=8192", *folders]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL, env=environment(target))
 
 
 def main():
