@@ -5,7 +5,7 @@ SECONDS ?= 10
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-vm soak check fmt wheel bench lock fuzz
+.PHONY: help run test test-vm soak check fmt wheel bench lock fuzz crash
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[.a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ run: .venv .venv/mosquitto.ready ## everything in one place on loopback, live (A
 	@$(BIN)/patch-gateway demo $(ARGS)
 
 test: .venv .venv/mosquitto.ready ## all tests but the heavy ones and those on the machine (ARGS="-k name")
-	@.ci/debian.sh tshark systemd
+	@.ci/debian.sh tshark systemd gcc libc6-dev
 	$(BIN)/python -m pytest -m "not heavy and not vm" $(ARGS)
 
 test-vm: .venv .venv/mosquitto.ready ## on a Debian 12 machine with BlueZ under QEMU; root, x86_64 (ARGS="-k name")
@@ -36,6 +36,10 @@ soak: .venv .venv/mosquitto.ready ## the long forms: five power cuts of the mach
 
 fuzz: .venv .venv/fuzz.ready ## every reader and decoder with atheris; x86_64 (SECONDS=60 each, ARGS="--target pcap")
 	@$(BIN)/python tests/fuzz/run.py $(SECONDS) $(ARGS)
+
+crash: .venv ## power cuts of the buffer, modelled (ARGS="--states 10000 --seed 7 [--mutant normal] --json")
+	@.ci/debian.sh gcc libc6-dev
+	@$(BIN)/python tests/crash/power_cuts.py $(ARGS)
 
 check: .venv ## ruff, mypy strict, floors
 	$(BIN)/ruff check .
