@@ -22,7 +22,7 @@ run: .venv .venv/mosquitto.ready ## everything in one place on loopback, live (A
 
 test: .venv .venv/mosquitto.ready ## all tests but the heavy ones and those on the machine (ARGS="-k name")
 	@.ci/debian.sh tshark systemd gcc libc6-dev
-	$(BIN)/python -m pytest -m "not heavy and not vm" $(ARGS)
+	$(BIN)/python -m pytest -n auto -m "not heavy and not vm" $(ARGS)
 
 test-vm: .venv .venv/mosquitto.ready ## on a Debian 12 machine with BlueZ under QEMU; root, x86_64 (ARGS="-k name")
 	@$(BIN)/python tests/vm/run.py $(ARGS)
