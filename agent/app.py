@@ -101,6 +101,7 @@ class Gateway:
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
             self.jobs.stop()
             self.taps.close()
+            await self.taps.ended(seconds=2.0)
             server.close()
             socket_path(self.settings).unlink(missing_ok=True)
             if not isinstance(self._upstream, NoUpstream):

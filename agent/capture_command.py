@@ -1,8 +1,11 @@
 """`patch-gateway capture`: what a capture holds, and the same in another format."""
 
 import json
+import os
 import secrets
+import stat
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -10,8 +13,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from agent.progress import shown
-from device_drivers.captures import Capture, jsonl, scrub as captures
+from agent.replay import UsageError, handles
+from device_drivers.captures import Capture, jsonl
 from device_drivers.captures.base import CaptureError
+from device_drivers.captures.scrub import Scrubber
 from device_drivers.captures.writers import to_btsnoop, to_pcapng
 
 _BY_SUFFIX = {
@@ -27,7 +32,7 @@ def info(paths: Sequence[Path], *, as_json: bool) -> int:
             with path.open("rb") as stream:
                 found = _info(stream)
         except OSError as error:
-            print(f"patch-gateway: {path} cannot be read: {error.strerror}", file=sys.stderr)
+            print(f"patch-gateway: {path} cannot be read: {error.strerror or 'name a file'}", file=sys.stderr)
             code = 1
             continue
         if found["damage"]:
@@ -91,39 +96,83 @@ def convert(source: Path, target: Path, wanted: str | None) -> int:
     return _write(source, target, lambda stream: _written(stream, form))
 
 
-def scrub(source: Path, target: Path, seed: int | None) -> int:
-    """JSON Lines that can be shared; a file is there whole or not at all. 1: the source is damaged."""
-    chosen = secrets.randbits(64) if seed is None else seed
+def scrub(source: Path, target: Path, seed: int | None, gatt: Path | None) -> int:
+    """JSON Lines that can be shared; a file is there whole or not at all. 1: the source is damaged; 2: another name."""
+    if target.suffix.lower() in _BY_SUFFIX and _BY_SUFFIX[target.suffix.lower()] != "jsonl":
+        print(f"patch-gateway: {target}: it becomes JSON Lines: end its name with .jsonl", file=sys.stderr)
+        return 2
+    try:
+        table = handles(gatt)
+    except UsageError as error:
+        print(f"patch-gateway: {error}", file=sys.stderr)
+        return 2
+    scrubber = Scrubber(secrets.randbits(64) if seed is None else seed)
 
     def written(stream: BinaryIO) -> Iterator[bytes]:
         yield jsonl.HEADER
         with source.open("rb") as again:
-            passes = Capture().operations(stream), Capture().operations(again)
-            for operation in captures.scrub(*passes, chosen):
-                yield jsonl.line(operation)
+            for operation in Capture(table).operations(again):
+                scrubber.learn(operation)
+            for operation in Capture(table).operations(stream):
+                yield jsonl.line(scrubber.scrub(operation))
 
-    return _write(source, target, written)
+    code = _write(source, target, written)
+    if scrubber.blanked and code == 0:
+        print(
+            f"{scrubber.blanked} values read from unknown handles were blanked: --gatt names handles", file=sys.stderr
+        )
+    return code
 
 
 def _write(source: Path, target: Path, written: Callable[[BinaryIO], Iterator[bytes]]) -> int:
-    # A device, a pipe or a link (`/dev/stdout`) is written to; renaming would replace it.
-    direct = target.is_symlink() or (target.exists() and not target.is_file())
-    part = target if direct else target.with_name(f".{target.name}.part")
-    try:
-        with source.open("rb") as stream, part.open("wb") as out:
-            for octets in shown(written(stream), stream, printed=direct):
-                out.write(octets)
-        if not direct:
-            part.rename(target)
-    except CaptureError as error:
-        print(f"patch-gateway: {source}: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"patch-gateway: {error.filename or source} cannot be used: {error.strerror}", file=sys.stderr)
+    problem = None if source.is_file() else f"{source}: there is no such file, or it is a pipe, which is read once only"
+    if not target.parent.is_dir():
+        problem = f"the folder {target.parent} does not exist"
+    elif target.exists() and source.exists() and target.samefile(source):
+        problem = f"{target} is what is read: name another file"
+    if problem:
+        print(f"patch-gateway: {problem}", file=sys.stderr)
+        return 1
+    if not target.is_relative_to("/dev") and target.is_symlink():
+        target = target.resolve()
+    # A device or a pipe is written to; renaming would put a file in its place.
+    if target.is_relative_to("/dev") or (target.exists() and not target.is_file()):
+        problem = _copied(source, target, written)
     else:
-        return 0
-    if not direct:
+        problem = _replaced(source, target, written)
+    if problem:
+        print(f"patch-gateway: {problem}", file=sys.stderr)
+    return int(problem is not None)
+
+
+def _replaced(source: Path, target: Path, written: Callable[[BinaryIO], Iterator[bytes]]) -> str | None:
+    """The whole target or none; who could not read the source cannot read it."""
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    except OSError as error:
+        return f"{target} cannot be written: {error.strerror}"
+    part = Path(name)
+    try:
+        os.close(descriptor)
+        problem = _copied(source, part, written)
+        if problem is None:
+            part.chmod(stat.S_IMODE(source.stat().st_mode))
+            part.rename(target)
+        return problem and problem.replace(name, str(target))
+    finally:
         part.unlink(missing_ok=True)
-    return 1
+
+
+def _copied(source: Path, target: Path, written: Callable[[BinaryIO], Iterator[bytes]]) -> str | None:
+    try:
+        with source.open("rb") as stream, target.open("wb") as out:
+            for octets in shown(written(stream), stream, printed=target.is_char_device()):
+                out.write(octets)
+    except CaptureError as error:
+        return f"{source}: {error}"
+    except OSError as error:
+        return f"{error.filename or source} cannot be used: {error.strerror}"
+    return None
 
 
 def _written(stream: BinaryIO, form: str) -> Iterator[bytes]:

@@ -132,7 +132,7 @@ def _add_tools(commands: Any) -> None:
     replay.add_argument("--expect", type=Path, metavar="FILE", help="compare the events with a file")
     replay.add_argument("--update", action="store_true", help="write the file of --expect")
     replay.add_argument("--fault", action="append", default=[], metavar="KIND=CHANCE", help="break it on purpose")
-    replay.add_argument("--seed", type=int, default=1, help="of the faults (default 1)")
+    replay.add_argument("--seed", type=int, help="of the faults")
     replay.add_argument("--speed", type=float, metavar="X", help="as fast as the capture's own clock, times X")
     replay.add_argument(
         "--into-buffer",
@@ -162,13 +162,21 @@ def _add_capture(capture: argparse.ArgumentParser) -> None:
     record.add_argument(
         "--gateway", action="store_true", help="what the running gateway gets of its patches, as JSON Lines"
     )
-    record.add_argument("--seconds", type=float, help="how long; otherwise until Ctrl-C")
+    record.add_argument("--seconds", type=_seconds, help="how long; otherwise until Ctrl-C")
     record.set_defaults(run=_capture_record)
     scrub = actions.add_parser("scrub", help="write what can be shared: no addresses, names, keys, other devices")
     scrub.add_argument("source", type=Path, metavar="CAPTURE")
     scrub.add_argument("target", type=Path, metavar="FILE.jsonl")
     scrub.add_argument("--seed", type=int, help="for the same result again; otherwise it is drawn")
+    scrub.add_argument("--gatt", type=Path, metavar="FILE", help="names handles, as of replay")
     scrub.set_defaults(run=_capture_scrub)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text) if re.fullmatch(r"[0-9]{1,8}(\.[0-9]*)?", text, re.ASCII) else 0.0
+    if seconds == 0.0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return seconds
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -306,7 +314,7 @@ def _capture_record(arguments: argparse.Namespace) -> int:
 def _capture_scrub(arguments: argparse.Namespace) -> int:
     from agent.capture_command import scrub
 
-    return scrub(arguments.source, arguments.target, arguments.seed)
+    return scrub(arguments.source, arguments.target, arguments.seed, arguments.gatt)
 
 
 def _replay(arguments: argparse.Namespace) -> int:

@@ -73,12 +73,13 @@ async def _client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, co
     except (TimeoutError, ValueError, ConnectionError):
         log.warning("control: a client sent no request of ours")
     finally:
-        writer.close()
+        # What a client that does not read leaves behind must not keep the connection.
+        (writer.transport.abort if writer.transport.get_write_buffer_size() > _MAX_LINE else writer.close)()
 
 
 async def _send(tap: Tap, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Until the client goes, or does not keep up."""
-    gone = asyncio.create_task(reader.read())
+    gone = asyncio.create_task(_gone(reader))
     try:
         while True:
             following = asyncio.create_task(tap.lines.get())
@@ -88,9 +89,15 @@ async def _send(tap: Tap, reader: asyncio.StreamReader, writer: asyncio.StreamWr
                 following.cancel()
                 return
             writer.write(line)
-            await writer.drain()
+            async with asyncio.timeout(CLIENT_SECONDS):
+                await writer.drain()
     finally:
         gone.cancel()
+
+
+async def _gone(reader: asyncio.StreamReader) -> None:
+    while await reader.read(4_096):
+        pass
 
 
 def _request(line: bytes) -> Request | None:

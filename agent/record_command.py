@@ -28,6 +28,11 @@ def record(target: Path, seconds: float | None) -> int:
         return 1
     # Values of patients: nobody else reads the file, and btmon's own output, which shows them, is not shown.
     os.umask(0o077)
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        print(f"patch-gateway: {target} cannot be written: {error.strerror}", file=sys.stderr)
+        return 1
     with subprocess.Popen(["btmon", "-w", str(target)], stdout=subprocess.DEVNULL) as btmon:
         signal.signal(signal.SIGTERM, lambda *_: btmon.terminate())
         print(f"Recording to {target}; Ctrl-C ends it. Connect the patch now.", file=sys.stderr)
@@ -43,6 +48,8 @@ def record(target: Path, seconds: float | None) -> int:
 def record_gateway(control: Path, target: Path, seconds: float | None) -> int:
     """As above, from the daemon behind the control socket. 1: it cannot be recorded, or the daemon ended it."""
     problem = _no_target(target)
+    if target.suffix != ".jsonl":
+        problem = f"{target}: it becomes JSON Lines: end its name with .jsonl"
     if problem:
         print(f"patch-gateway: {problem}", file=sys.stderr)
         return 1
@@ -55,7 +62,7 @@ def record_gateway(control: Path, target: Path, seconds: float | None) -> int:
             print(f"Recording to {target}; Ctrl-C ends it.", file=sys.stderr)
             stopped = _stop_on_signals(sock, seconds)
             sock.settimeout(None)
-            with target.open("wb") as out:
+            with target.open("xb") as out:
                 for line in stream:
                     if line.endswith(b"\n"):
                         out.write(line)
@@ -64,7 +71,10 @@ def record_gateway(control: Path, target: Path, seconds: float | None) -> int:
         print(f"patch-gateway: {target} cannot be written: {error.strerror}", file=sys.stderr)
         return 1
     except NotRunning:
-        print("patch-gateway: the daemon is not running: systemctl start patch-gateway", file=sys.stderr)
+        print(
+            "patch-gateway: no daemon runs with these settings: systemctl start patch-gateway",
+            file=sys.stderr,
+        )
         return 1
     if not stopped:
         print("patch-gateway: the daemon ended it: it stops, or this disk is too slow.", file=sys.stderr)
@@ -101,11 +111,13 @@ def _problem(target: Path) -> str | None:
         return "btmon is not installed: apt-get install bluez"
     if os.geteuid() != 0:
         return "recording needs root: sudo patch-gateway capture record ..."
+    if target.suffix != ".btsnoop":
+        return f"{target}: it becomes btsnoop: end its name with .btsnoop"
     return _no_target(target)
 
 
 def _no_target(target: Path) -> str | None:
-    if target.exists():
+    if os.path.lexists(target):
         return f"{target} exists already: name another file"
     if not target.parent.is_dir():
         return f"the folder {target.parent} does not exist"

@@ -6,20 +6,22 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
-from pydantic import Field, RootModel, ValidationError
+from pydantic import AfterValidator, Field, RootModel, ValidationError
 from pydantic_core import from_json
 
 from agent.events import Ready, Unfit, make_event
 from agent.prepare import event_key
 from buffer.marks import Mark
-from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceContext, Frame, Place
+from device_drivers.base import Channel, Decoded, DecodeError, Decoder, DeviceContext, Frame, Place, Quirks
 from device_drivers.captures import Capture
 from device_drivers.captures.att import OPCODES
 from device_drivers.captures.base import AttOperation, CaptureError
 from device_drivers.captures.faults import KINDS, Faults
-from device_drivers.device_types import DEVICE_TYPES, SERVICE_TYPES, with_defaults
+from device_drivers.captures.jsonl import short
+from device_drivers.device_types import DEVICE_TYPES, SERVICE_TYPES, quirks_of, with_defaults
 from device_drivers.registry import all_profiles, profile_name
 from schemas.patch_events import DeviceType
 from schemas.problems import field_errors, sentence
@@ -57,11 +59,21 @@ def parse_device(argument: str) -> tuple[str, Device]:
     return address.upper(), Device(match[1], device_type, int(match[3]) if match[3] else None)
 
 
+def parse_devices(arguments: Sequence[str]) -> dict[str, Device]:
+    """Each address once."""
+    found = [parse_device(argument) for argument in arguments]
+    if len(dict(found)) < len(found):
+        raise UsageError("--device names one address twice")
+    return dict(found)
+
+
 def parse_faults(arguments: Sequence[str]) -> dict[str, float]:
     """`KIND=CHANCE` of each."""
-    chances = {}
+    chances: dict[str, float] = {}
     for argument in arguments:
         kind, _, chance = argument.partition("=")
+        if kind in chances:
+            raise UsageError(f"--fault {kind} is given twice")
         if kind not in KINDS or not re.fullmatch(r"0?\.[0-9]{1,9}|0|1(\.0)?", chance, re.ASCII):
             raise UsageError(f"--fault {argument}: the form is KIND=CHANCE, 0 to 1; KIND is {', '.join(KINDS)}")
         chances[kind] = float(chance)
@@ -102,6 +114,7 @@ class Replay:
     notes: list[str] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
     _decoders: dict[tuple[str, str], Decoder] = field(default_factory=dict)
+    _quirks: dict[str, Quirks] = field(default_factory=dict)
     _marks: dict[tuple[str, str, int], Mark] = field(default_factory=dict)
 
     def operations(self, stream: BinaryIO) -> Iterator[AttOperation]:
@@ -155,8 +168,17 @@ class Replay:
     def _decoder(self, operation: AttOperation, device: Device, name: str) -> Decoder:
         key = (operation.device, name)
         if key not in self._decoders:
-            self._decoders[key] = all_profiles()[name].decoder(DeviceContext(device.device_id, boot=device.boot))
+            quirks = self._quirks.get(operation.device, Quirks())
+            context = DeviceContext(device.device_id, quirks=quirks, boot=device.boot)
+            self._decoders[key] = all_profiles()[name].decoder(context)
         return self._decoders[key]
+
+    def _take_model(self, address: str, device_type: DeviceType | None, model: str) -> None:
+        """Its quirks hold for what follows, as on the gateway."""
+        quirks = quirks_of(device_type, model)
+        if quirks != self._quirks.get(address, Quirks()):
+            self._quirks[address] = quirks
+            self._decoders = {key: decoder for key, decoder in self._decoders.items() if key[0] != address}
 
     def _decoded(self, operation: AttOperation, frame: Frame, device: Device, decoded: Decoded) -> Iterator[Replayed]:
         if not decoded.observations and not decoded.refused:
@@ -164,6 +186,8 @@ class Replay:
         for piece in decoded.refused:
             yield self._refused(operation, frame, device, piece.reason)
         device_type = device.device_type or SERVICE_TYPES.get(frame.channel.service)
+        if "model_number" in decoded.facts:
+            self._take_model(operation.device, device.device_type, str(decoded.facts["model_number"]))
         for seen in decoded.observations:
             self._place(device, seen.place)
             made = make_event(
@@ -232,14 +256,36 @@ def frame_line(operation: AttOperation) -> dict[str, Any]:
     return line
 
 
+def handles(path: Path | None) -> dict[int, Channel] | None:
+    """The file of `--gatt`; UsageError says what is wrong with it."""
+    if path is None:
+        return None
+    try:
+        return read_table(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"--gatt {path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        form = '{"0x0016": ["181f", "2aa7"]}'
+        raise UsageError(f"--gatt {path}: the form is {form}, handle to service and characteristic ({error})") from None
+
+
 def read_table(content: bytes) -> dict[int, Channel]:
     """`--gatt`: {"0x0016": ["181f", "2aa7"]}, handles to service and characteristic; ValueError for any other form."""
     try:
         table = _Table.model_validate_json(content).root
     except ValidationError as error:
         raise ValueError(sentence(field_errors(error))) from None
-    return {int(handle, 0): Channel(*map(str.lower, pair)) for handle, pair in table.items()}
+    found = {int(handle, 0): Channel(*pair) for handle, pair in table.items()}
+    if found and max(found) > 0xFFFF:
+        raise ValueError(f"{max(found)} is no handle: they end with 0xFFFF")
+    return found
 
 
-class _Table(RootModel[dict[Annotated[str, Field(pattern=r"^(0x[0-9A-Fa-f]{1,4}|[0-9]{1,5})$")], tuple[str, str]]]):
+_Handle = Annotated[str, Field(pattern=r"^(0x[0-9A-Fa-f]{1,4}|[0-9]{1,5})$")]
+_Uuid = Annotated[
+    str, Field(pattern=r"^([0-9A-Fa-f]{4}|[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})$"), AfterValidator(short)
+]
+
+
+class _Table(RootModel[dict[_Handle, tuple[_Uuid, _Uuid]]]):
     """Handles as text, since JSON has no other names."""

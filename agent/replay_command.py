@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import UnsupportedOperation
+from math import inf
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,11 +16,20 @@ from pydantic_core import to_json
 from agent import expected
 from agent.expected import ExpectedError
 from agent.progress import shown
-from agent.replay import DecoderBug, Replay, Replayed, UsageError, frame_line, parse_device, parse_faults, read_table
+from agent.replay import (
+    DecoderBug,
+    Device,
+    Replay,
+    Replayed,
+    UsageError,
+    frame_line,
+    handles,
+    parse_devices,
+    parse_faults,
+)
 from agent.replay_into import replay_into
 from buffer.errors import InUseError, StoreError
 from config.settings import Settings
-from device_drivers.base import Channel
 from device_drivers.captures import Capture
 from device_drivers.captures.base import AttOperation
 from device_drivers.captures.faults import Faults
@@ -36,7 +47,7 @@ class Options:
     expect: Path | None = None
     update: bool = False
     faults: Sequence[str] = ()
-    seed: int = 1
+    seed: int | None = None
     speed: float | None = None
     into: Settings | None = None
 
@@ -46,16 +57,16 @@ def replay_files(paths: Sequence[Path], devices: Sequence[str], options: Options
     than expected, or the buffer cannot be used or knows none of its patches; 2: a wrong argument.
     """
     try:
-        known = dict(parse_device(argument) for argument in devices)
-        table = _table(options.gatt)
+        known = parse_devices(devices)
+        table = handles(options.gatt)
         chances = parse_faults(options.faults)
-        _check(options, paths)
+        _check(options, paths, known)
     except UsageError as error:
         print(f"patch-gateway: {error}", file=sys.stderr)
         return 2
     code = 0
     for path in paths:
-        faults = Faults(chances, options.seed) if chances else None
+        faults = Faults(chances, options.seed or 1) if chances else None
         replay = Replay(known, capture=Capture(table, options.keep_retransmissions), faults=faults)
         code = max(code, _replay_file(path, replay, options))
     return code
@@ -67,7 +78,7 @@ def _replay_file(path: Path, replay: Replay, options: Options) -> int:
         with path.open("rb") as stream:
             if options.into is not None:
                 into = asyncio.run(replay_into(options.into, replay, stream, _pace(options)))
-                same = bool(into.fates) or not into.strangers
+                same = into.took
             else:
                 same = _show(replay, _read(replay, stream, options), options)
     except (OSError, StoreError, ExpectedError, DecoderBug) as error:
@@ -82,13 +93,15 @@ def _replay_file(path: Path, replay: Replay, options: Options) -> int:
         print(_summary(path, replay, result), file=sys.stderr)
     for note in replay.notes:
         print(f"{path}: {note}", file=sys.stderr)
-    unread = replay.capture.counts.encrypted and not options.frames
+    counts = replay.capture.counts
+    unread = (counts.encrypted or (counts.strange and not replay.counts["operations"])) and not options.frames
     return int(bool(replay.damage or unread) or not same)
 
 
 def _problem(error: Exception, path: Path, options: Options) -> str:
     if isinstance(error, OSError):
-        return f"{error.filename or path} cannot be used: {error.strerror}"
+        pipe = "it is a pipe, and must be read twice: name a file" if isinstance(error, UnsupportedOperation) else None
+        return f"{error.filename or path} cannot be used: {pipe or error.strerror}"
     if isinstance(error, InUseError):
         return f"{error} --into-buffer needs it stopped, or --config of another one."
     if isinstance(error, StoreError):
@@ -122,39 +135,33 @@ def _show(replay: Replay, operations: Iterable[AttOperation], options: Options) 
     return True
 
 
-def _table(path: Path | None) -> dict[int, Channel] | None:
-    if path is None:
-        return None
-    try:
-        return read_table(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"--gatt {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        form = '{"0x0016": ["181f", "2aa7"]}'
-        raise UsageError(f"--gatt {path}: the form is {form}, handle to service and characteristic ({error})") from None
-
-
-def _check(options: Options, paths: Sequence[Path]) -> None:
+def _check(options: Options, paths: Sequence[Path], devices: Mapping[str, Device]) -> None:
+    if options.seed is not None and not options.faults:
+        raise UsageError("--seed is of the faults: name one with --fault")
     if options.update and options.expect is None:
         raise UsageError("--update rewrites the file of --expect: name it")
-    if options.expect is not None and (options.frames or len(paths) > 1):
-        raise UsageError("--expect is about the events of one capture: name one, without --frames")
+    if options.expect is not None and (options.frames or options.as_json or len(paths) > 1):
+        raise UsageError("--expect is about the events of one capture: name one, without --frames and --json")
     if options.into is not None and (options.frames or options.as_json or options.expect is not None):
         raise UsageError("--into-buffer prints no events: leave out --frames, --json and --expect")
-    if options.speed is not None and not 0 < options.speed < 1e6:
-        raise UsageError(f"--speed {options.speed:g}: 1 is as fast as the capture's own clock, 60 a minute in a second")
+    if options.into is not None and any(device.device_type or device.boot is not None for device in devices.values()):
+        raise UsageError("--into-buffer takes type and keys from the pairing: --device ADDRESS=DEVICE_ID")
+    if options.speed is not None and not 0 < options.speed < inf:
+        raise UsageError(f"--speed {options.speed:g}: more than 0; 1 is as fast as the capture's own clock")
 
 
 def _as_expected(replay: Replay, operations: Iterable[AttOperation], path: Path, *, update: bool) -> bool:
     """Differences go to stdout, a paragraph each."""
     found = [expected.line_of(each) for each in replay.events(operations)]
     if update:
-        path.write_bytes(expected.write(found))
+        if replay.damage:
+            raise ExpectedError("not written, since the capture is damaged")
+        expected.replace(path, found)
         return True
     paragraphs = list(expected.differences(expected.read(path.read_bytes()), found))
     print(*paragraphs, sep="\n\n", end="\n" if paragraphs else "")
     if paragraphs:
-        print(f"{len(paragraphs)} records decode otherwise than {path} says", file=sys.stderr)
+        print(f"{len(paragraphs)} results differ from {path}", file=sys.stderr)
     return not paragraphs
 
 

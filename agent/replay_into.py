@@ -35,6 +35,8 @@ class ReplayInto:
         records = (known.record for known in buffer.devices.values())
         addresses = {record.address.upper(): record.device_id for record in records if record.address}
         self._devices = addresses | {address: device.device_id for address, device in devices.items()}
+        self._named_by_hand = devices.keys()
+        self._unknown = {device.device_id for device in devices.values()} - buffer.devices.keys()
         self._futures: deque[asyncio.Future[list[Fate]]] = deque()
         self.fates: Counter[str] = Counter()
         self.strangers: set[str] = set()
@@ -73,13 +75,22 @@ class ReplayInto:
     async def _settle(self) -> None:
         self.fates.update(name for name, *_ in await self._futures.popleft())
 
+    @property
+    def took(self) -> bool:
+        """Is anything of the capture in the buffer, now or from before?"""
+        return any(self.fates[name] for name in ("durable", "duplicate", "unchanged", "waiting"))
+
     def summary(self) -> str:
         """What happened, in words."""
         named = ", ".join(f"{count} {name}" for name, count in self.fates.most_common() if name in _FATES)
         lines = [f"into the buffer: {named or 'nothing'}"]
+        if self.fates["quarantined"]:
+            lines.append("  why: patch-gateway status")
+        lines += [f"  {device_id} (--device) is not paired here: pair it" for device_id in sorted(self._unknown)]
         lines += [
             f"  {address} is not paired here, nothing of it was stored: pair it, or say who it is with --device"
             for address in sorted(self.strangers)
+            if address.upper() not in self._named_by_hand
         ]
         return "\n".join(lines)
 

@@ -68,9 +68,9 @@ async def pump(link: Link, ingest: Ingest, buffer: EventBuffer, taps: Taps) -> N
     """Frames of a link into the buffer, acknowledged when durable; those of BLE to who records them, too."""
     while True:
         batch = await link.receive()
+        future, asked = ingest.receive(batch, link.transport)
         if link.transport == "ble":
             taps.offer(batch.frames)
-        future, asked = ingest.receive(batch, link.transport)
         future.add_done_callback(partial(_acknowledge, link, batch))
         for item in asked:
             link.ask(item)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -41,6 +42,7 @@ class Taps:
 
     def __init__(self) -> None:
         self._open: set[Tap] = set()
+        self._recordings = 0
 
     def offer(self, frames: Iterable[Frame]) -> None:
         """To every recording."""
@@ -53,14 +55,22 @@ class Taps:
         for tap in self._open:
             tap.lines.put_nowait(None)
 
+    async def ended(self, seconds: float) -> None:
+        """Wait until every recording has got its lines, so long at most."""
+        deadline = time.monotonic() + seconds
+        while self._recordings and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+
     @contextmanager
     def open(self) -> Iterator[Tap]:
         """A recording, from now on."""
         tap = Tap()
         self._open.add(tap)
+        self._recordings += 1
         log.warning("control: frames of patches are being recorded")
         try:
             yield tap
         finally:
             self._open.discard(tap)
+            self._recordings -= 1
             log.warning("control: the recording of frames has ended")

@@ -64,6 +64,7 @@ def with_defaults(device_type: DeviceType, event_type: EventType, data: Mapping[
     return {**row.values, **data} if row else dict(data)
 
 
-def quirks_of(device_type: DeviceType, model: str | None) -> Quirks:
-    """The quirks of a model, the specification's ways where none are known."""
-    return DEVICE_TYPES[device_type].quirks.get(model or "", Quirks())
+def quirks_of(device_type: DeviceType | None, model: str | None) -> Quirks:
+    """The quirks of a model (of any type where that is not known), the specification's ways where there are none."""
+    rows = DEVICE_TYPES.values() if device_type is None else [DEVICE_TYPES[device_type]]
+    return next((row.quirks[model] for row in rows if model is not None and model in row.quirks), Quirks())

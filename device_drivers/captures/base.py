@@ -17,17 +17,21 @@ class CaptureError(Exception):
 
 class HciRecord(NamedTuple):
     """One H4 packet: 1-based record number, time, type octet and what follows it; `sent` by the host, None where the
-    file does not say.
+    file does not say. Each `adapter` has connection handles of its own.
     """
 
     number: int
     time: datetime
     packet: bytes
     sent: bool | None
+    adapter: int = 0
 
 
 class AirRecord(NamedTuple):
-    """One link-layer PDU (header, length, payload) as a sniffer heard it. `sent` by the central. None: not said."""
+    """One link-layer PDU (header, length, payload) as a sniffer heard it. `sent` by the central. None: not said.
+
+    `decrypted` by the sniffer; `unreadable`: it says that it is encrypted, or that decrypting went wrong.
+    """
 
     number: int
     time: datetime
@@ -36,6 +40,7 @@ class AirRecord(NamedTuple):
     crc_ok: bool | None = None
     sent: bool | None = None
     decrypted: bool = False
+    unreadable: bool = False
 
 
 class Value(NamedTuple):
@@ -68,7 +73,7 @@ class AttOperation(NamedTuple):
 
     def to_frames(self) -> list[Frame]:
         """What a link would have delivered: nothing for the collector's own, and for unknown characteristics."""
-        if self.sent or self.att not in FROM_DEVICE:
+        if self.sent or (self.att not in FROM_DEVICE and not self.values):
             return []
         if self.values is None:
             return [Frame(self.device, self.channel, self.value, self.time)] if self.channel else []
@@ -77,8 +82,8 @@ class AttOperation(NamedTuple):
 
 @dataclass(slots=True)
 class Counts:
-    """How many packets and connections there were, and what of the air was not handed on. `lost`: how often a side went
-    on although the sniffer did not hear what it said before.
+    """How many packets and connections there were, and what was not handed on. `lost`: how often a side went on while
+    the sniffer had not heard what it said before. `strange`: what no L2CAP begins with.
     """
 
     records: int = 0
@@ -87,6 +92,9 @@ class Counts:
     bad_crc: int = 0
     repeated: int = 0
     lost: int = 0
+    strange: int = 0
+    cut: int = 0
+    other: int = 0
 
     def left_out(self) -> dict[str, int]:
         """What is not decoded, in words."""
@@ -95,5 +103,8 @@ class Counts:
             "with a wrong CRC": self.bad_crc,
             "retransmitted": self.repeated,
             "lost by the sniffer": self.lost,
+            "that make no sense (encrypted, or begun before the capture)": self.strange,
+            "cut short by who recorded them": self.cut,
+            "on other L2CAP channels (EATT is not read)": self.other,
         }
         return {name: count for name, count in words.items() if count}

@@ -51,21 +51,24 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
             yield HciRecord(number, _time(stamp, number), *found)
 
 
-def _h4(flags: int, data: bytes) -> tuple[bytes, bool]:
-    return data, not flags & 1
+_Packet = tuple[bytes, bool, int]
 
 
-def _h1(flags: int, data: bytes) -> tuple[bytes, bool]:
+def _h4(flags: int, data: bytes) -> _Packet:
+    return data, not flags & 1, 0
+
+
+def _h1(flags: int, data: bytes) -> _Packet:
     kind = b"\x02" if not flags & 2 else b"\x04" if flags & 1 else b"\x01"
-    return kind + data, not flags & 1
+    return kind + data, not flags & 1, 0
 
 
-def _monitor(flags: int, data: bytes) -> tuple[bytes, bool] | None:
+def _monitor(flags: int, data: bytes) -> _Packet | None:
     known = MONITOR.get(flags & 0xFFFF)
-    return (known[0] + data, known[1]) if known else None
+    return (known[0] + data, known[1], flags >> 16) if known else None
 
 
-_PACKETS: dict[int, Callable[[int, bytes], tuple[bytes, bool] | None]] = {
+_PACKETS: dict[int, Callable[[int, bytes], _Packet | None]] = {
     DATALINK_H1: _h1, DATALINK_H4: _h4, DATALINK_MONITOR: _monitor,
 }  # fmt: skip
 

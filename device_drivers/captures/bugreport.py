@@ -28,6 +28,8 @@ def snoop_log(stream: BinaryIO) -> Iterator[BinaryIO]:
                     "this zip holds no Bluetooth snoop log (btsnoop_hci.log): switch it on in Android's developer"
                     " options before the bug report is made"
                 )
+            if archive.getinfo(found).compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+                raise CaptureError(f"{found} in this zip is packed in a way that Android does not use: unpack it first")
             with archive.open(found) as log:
                 yield cast("BinaryIO", log)
     except _DAMAGE as error:

@@ -7,6 +7,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC
 from typing import Annotated, BinaryIO, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
@@ -26,10 +27,10 @@ _CLIENT_SENDS = frozenset(
 )
 
 
-def _short(uuid: str | None) -> str | None:
+def short(uuid: str) -> str:
     """As in a Channel: lower case, SIG ones in their 16-bit form."""
-    match = _SIG_UUID.fullmatch(uuid.lower()) if uuid else None
-    return match[1] if match else uuid and uuid.lower()
+    match = _SIG_UUID.fullmatch(uuid.lower())
+    return match[1] if match else uuid.lower()
 
 
 def _att(name: str) -> str:
@@ -39,7 +40,7 @@ def _att(name: str) -> str:
 
 
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
-Uuid = Annotated[str | None, AfterValidator(_short)]
+Uuid = Annotated[str, AfterValidator(short)] | None
 Handle = Annotated[int, Field(ge=0, le=0xFFFF)]
 
 
@@ -99,7 +100,7 @@ def _operation(entry: _Line, number: int) -> AttOperation:
             for part in entry.values
         )
     return AttOperation(
-        entry.frame or number, entry.time, entry.device, entry.handle, channel, entry.att, value,
+        entry.frame or number, entry.time.astimezone(UTC), entry.device, entry.handle, channel, entry.att, value,
         entry.att in _CLIENT_SENDS if entry.sent is None else entry.sent, entry.error, entry.request, values,
     )  # fmt: skip
 

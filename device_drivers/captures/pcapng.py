@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, NamedTuple
 
-from device_drivers.captures.base import MAX_RECORD, CaptureError
+from device_drivers.captures.base import MAX_RECORD, CaptureError, HciRecord
 from device_drivers.captures.link_types import Record, parser
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
@@ -109,4 +109,6 @@ def _packet(kind: int, body: bytes, order: str, interfaces: list[_Interface], nu
         time = _EPOCH + timedelta(seconds=seconds + interface.offset, microseconds=rest * 10**6 // interface.units)
     except OverflowError:
         raise CaptureError(f"packet {number} is damaged: its time is outside the calendar") from None
-    return interface.parse(number, time, data[:included])
+    found = interface.parse(number, time, data[:included])
+    # Interfaces are controllers, unless a record says itself whose it is.
+    return found._replace(adapter=index) if isinstance(found, HciRecord) and not found.adapter else found

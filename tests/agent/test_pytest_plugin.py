@@ -4,10 +4,13 @@ import io
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 
+import capture_formats as formats
 import pytest
 
 from agent import expected
+from agent.replay import Replay
 from device_drivers.captures import btsnoop
 from device_drivers.emulated import cgm_capture
 
@@ -84,3 +87,81 @@ def test_a_folder_without_captures(project):
 def test_expectations_that_cannot_be_read(content, words):
     with pytest.raises(expected.ExpectedError, match=words):
         expected.read(content)
+
+
+def test_what_cannot_be_read_is_red_and_gets_no_expected_file(project):
+    (project / "captures/.hidden").write_bytes(b"x")
+    air = formats.Air(datetime(2026, 11, 24, tzinfo=UTC), trouble=0)
+    air.connect(cgm_capture.ADDRESS, 0x50123456)
+    air.encrypt()
+    air.att(b"\x1b\x16\0secret", sent=False)
+    (project / "captures/encrypted.pcap").write_bytes(formats.pcap(air.packets(256), 256))
+    (project / "captures/notes.txt").write_text("no capture")
+    updated = run(project, "--capture-update", "-k", "our_patch")
+    assert "1 passed" in updated.stdout or "2 failed" in updated.stdout
+    assert "frames are encrypted" in updated.stdout
+    assert "notes.txt is damaged: this is not a capture" in updated.stdout
+    assert ".hidden" not in updated.stdout
+    assert [path.name for path in (project / "captures").glob("*.expected.jsonl")] == ["session.btsnoop.expected.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ('replay("captures/session.btsnoop", faults={"corupt": 1.0})', "faults: corupt=1.0"),
+        ('replay("captures/session.btsnoop", faults={"drop": 7})', "faults: drop=7"),
+        ('replay("captures/session.btsnoop", device="garbage")', "the form is ADDRESS=NFLX_"),
+        (
+            'replay("captures/session.btsnoop", device="C0:00:00:00:00:01=NFLX_0A1B2C3D")',
+            "C0:00:00:00:00:01 is not in it",
+        ),
+        ('replay("captures/gone.btsnoop")', "there is no file"),
+    ],
+)
+def test_a_wrong_use_is_said_in_one_sentence(project, body, words):
+    (project / "test_patch.py").write_text(f"def test_it(replay):\n    {body}\n")
+    done = run(project)
+    assert done.returncode == 1
+    assert words in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        ("@pytest.mark.captures", "the marker names a folder"),
+        ('@pytest.mark.captures("nowhere")', "no capture stands in"),
+        ("", "`capture` comes from a marker"),
+    ],
+)
+def test_a_wrong_marker(project, marker, words):
+    (project / "test_patch.py").write_text(f"import pytest\n\n{marker}\ndef test_it(replay, capture):\n    pass\n")
+    done = run(project)
+    assert done.returncode != 0
+    assert words in done.stdout
+    assert "pluggy" not in done.stdout
+
+
+def test_an_expected_file_without_its_capture(project):
+    assert run(project, "--capture-update").returncode == 0
+    (project / "captures/session.btsnoop").rename(project / "captures/other.btsnoop")
+    assert "the capture that it belongs to is not there" in run(project).stdout
+
+
+def test_numbers_and_order_are_compared():
+    capture = io.BytesIO(cgm_capture.SHIPPED.read_bytes())
+    replay = Replay({})
+    lines = [expected.line_of(found) for found in replay.events(replay.operations(capture))]
+    assert list(expected.differences(lines, lines)) == []
+    whole = expected.read(expected.write(lines).replace(b'"reading_value":127.0', b'"reading_value":127'))
+    assert len(list(expected.differences(whole, lines))) == expected.write(lines).count(b'"reading_value":127.0')
+    (other,) = expected.differences(lines, [*lines[:7], lines[8], lines[7], *lines[9:]])
+    assert "the order differs" in other
+
+
+def test_only_expected_files_are_written_anew(tmp_path):
+    (tmp_path / "capture").write_bytes(b"btsnoop\0 ...")
+    with pytest.raises(expected.ExpectedError, match="not overwritten"):
+        expected.replace(tmp_path / "capture", [])
+    expected.replace(tmp_path / "new", [])
+    expected.replace(tmp_path / "new", [])

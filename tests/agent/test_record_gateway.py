@@ -77,7 +77,7 @@ async def test_what_is_recorded_decodes_as_it_did(gateway, tmp_path):
 
 async def test_without_a_daemon(gateway, tmp_path):
     done = await record(gateway, tmp_path / "own.jsonl")
-    assert b"the daemon is not running" in (await done.communicate())[1]
+    assert b"no daemon runs with these settings" in (await done.communicate())[1]
     assert done.returncode == 1
     assert not list(tmp_path.iterdir())
 

@@ -4,15 +4,22 @@ import json
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from rig import PROGRAM
 
-from device_drivers.emulated import cgm_capture
+from device_drivers.base import Channel
+from device_drivers.byte_reader import crc16
+from device_drivers.captures import jsonl
+from device_drivers.captures.base import AttOperation, CaptureError
+from device_drivers.captures.faults import Faults
+from device_drivers.emulated import cgm, cgm_capture
 from schemas.envelope import ENVELOPE
 
 CAPTURE = cgm_capture.SHIPPED
+NOW = datetime(2026, 11, 24, tzinfo=UTC)
 TANDEM = Path(__file__).parents[3] / "shared" / "captures" / "tandem_tslimx2_pump.btsnoop.log"
 DEVICE = f"{cgm_capture.ADDRESS}=NFLX_0A1B2C3D"
 
@@ -213,14 +220,104 @@ def test_info():
 def test_record_says_what_it_needs(tmp_path, monkeypatch):
     from agent import record_command
 
-    there = tmp_path / "there"
+    there = tmp_path / "there.btsnoop"
     there.touch()
     monkeypatch.setattr(record_command.shutil, "which", lambda _: None)
-    assert "apt-get install bluez" in record_command._problem(tmp_path / "new")
+    assert "apt-get install bluez" in record_command._problem(tmp_path / "new.btsnoop")
     monkeypatch.setattr(record_command.shutil, "which", lambda name: name)
     monkeypatch.setattr(record_command.os, "geteuid", lambda: 1000)
-    assert "needs root" in record_command._problem(tmp_path / "new")
+    assert "needs root" in record_command._problem(tmp_path / "new.btsnoop")
     monkeypatch.setattr(record_command.os, "geteuid", lambda: 0)
     assert "exists already" in record_command._problem(there)
-    assert "does not exist" in record_command._problem(tmp_path / "no/new")
-    assert record_command._problem(tmp_path / "new") is None
+    assert "does not exist" in record_command._problem(tmp_path / "no/new.btsnoop")
+    assert record_command._problem(tmp_path / "new.btsnoop") is None
+
+
+def test_a_link_to_the_source_is_no_target(tmp_path):
+    source = tmp_path / "a.jsonl"
+    assert capture("convert", CAPTURE, source).returncode == 0
+    before = source.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(source)
+    for action in ("convert", "scrub"):
+        done = capture(action, source, tmp_path / "link.jsonl")
+        assert done.returncode == 1
+        assert "is what is read" in done.stderr
+    assert source.read_bytes() == before
+
+
+def test_who_could_not_read_the_source_cannot_read_what_it_becomes(tmp_path):
+    source = tmp_path / "a.btsnoop"
+    source.write_bytes(CAPTURE.read_bytes())
+    source.chmod(0o600)
+    assert capture("convert", source, tmp_path / "b.jsonl").returncode == 0
+    assert (tmp_path / "b.jsonl").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_model_selects_the_quirks(tmp_path):
+    """As on the gateway: Guardian 4 has CRCs of its own."""
+    glucose = cgm.measurement(cgm.Record(120, 5, trend=20, quality=90))[:-2]
+    lines = [jsonl.HEADER]
+    for channel, value in (
+        (("180a", "2a24"), b"Guardian 4\0"),
+        (("181f", "2aa8"), bytes.fromhex("009001591404")),
+        (("181f", "2aa7"), glucose + crc16(glucose, "ccitt_false").to_bytes(2, "little")),
+    ):
+        lines.append(
+            jsonl.line(AttOperation(len(lines), NOW, "C0:FF:EE:00:00:04", 1, Channel(*channel), "read", value))
+        )
+    (tmp_path / "guardian.jsonl").write_bytes(b"".join(lines))
+    done, _ = replay(tmp_path / "guardian.jsonl")
+    assert "0 refused" in done.stderr
+    assert "reading_value=120.0" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--seed", "3"], "--seed is of the faults"),
+        (["--speed", "0"], "--speed 0"),
+        (["--speed", "nan"], "--speed nan"),
+        (["--device", DEVICE, "--device", DEVICE], "names one address twice"),
+        (["--fault", "drop=0.1", "--fault", "drop=0.2"], "is given twice"),
+        (["--expect", "x", "--json"], "without --frames and --json"),
+        (["--into-buffer", "--device", f"{DEVICE},diagnostic_sensor"], "--into-buffer takes type and keys"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(options, words, tmp_path):
+    config = tmp_path / "gateway.toml"
+    config.write_text(f'[gateway]\nstate_dir = "{tmp_path}"\n')
+    command = [PROGRAM, "--config", config, "replay", *options, CAPTURE]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_a_pipe_is_no_capture(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        pool.submit((tmp_path / "pipe").write_bytes, CAPTURE.read_bytes())
+        done, _ = replay(tmp_path / "pipe")
+    assert done.returncode == 1
+    assert "it is a pipe" in done.stderr
+
+
+def test_faults_at_the_ends_of_a_file_and_of_time():
+    late = AttOperation(1, datetime.max.replace(tzinfo=UTC), "x", 1, Channel("1", "2"), "notification", b"x")
+    assert [o.value for o in Faults({"delay": 1.0}, 1).apply([late])] == [b"x"]
+
+    def damaged():
+        yield late
+        raise CaptureError("here")
+
+    found = []
+    with pytest.raises(CaptureError):
+        found.extend(Faults({"reorder": 1.0}, 1).apply(damaged()))
+    given = Faults({"reorder": 1.0}, 1).apply(damaged())
+    assert next(given) == late
+
+
+def test_times_are_shown_in_utc(tmp_path):
+    line = b'{"time":"2026-11-24T10:15:30+02:00","device":"x","handle":1,"att":"notification","value":"00"}\n'
+    (tmp_path / "a.jsonl").write_bytes(jsonl.HEADER + line)
+    _, (found,) = replay("--frames", "--json", tmp_path / "a.jsonl")
+    assert found["time"] == "2026-11-24T08:15:30.000000Z"

@@ -64,7 +64,9 @@ def test_of_a_patch_that_is_not_paired_nothing_is_stored(gateway):
 
 def test_what_is_damaged_on_purpose_is_set_aside_with_its_reason(gateway):
     pair(gateway, DEVICE, cgm_capture.ADDRESS)
-    assert into(gateway, "--fault", "corrupt=1").returncode == 0
+    done = into(gateway, "--fault", "corrupt=1")
+    assert done.returncode == 1
+    assert "60 quarantined" in done.stderr
     shown = gateway.ask("status")["quarantine"]
     assert shown["entries"] > 30
     assert {"CRC"} == {word for item in shown["newest"] for word in item["reason"].split() if word == "CRC"}

@@ -3,13 +3,16 @@
 import io
 import json
 import subprocess
+from datetime import UTC, datetime
 
 import capture_formats as formats
 import pytest
 from rig import PROGRAM
 
+from device_drivers.base import Channel
 from device_drivers.captures import Capture, btsnoop
-from device_drivers.captures.scrub import scrub
+from device_drivers.captures.base import AttOperation
+from device_drivers.captures.scrub import Scrubber
 from device_drivers.emulated import cgm_capture
 
 SECRETS = {
@@ -79,21 +82,79 @@ def test_the_same_seed_gives_the_same_and_another_does_not(tmp_path):
     original.write_bytes(private())
     made = []
     for number, seed in enumerate((1, 1, 2)):
-        run("capture", "scrub", original, tmp_path / str(number), "--seed", seed)
-        made.append((tmp_path / str(number)).read_bytes())
+        run("capture", "scrub", original, tmp_path / f"{number}.jsonl", "--seed", seed)
+        made.append((tmp_path / f"{number}.jsonl").read_bytes())
     assert made[0] == made[1] != made[2]
 
 
 def test_the_same_piece_is_the_same_everywhere():
     content = private()
-    passes = [Capture().operations(io.BytesIO(content)) for _ in range(2)]
-    scrubbed = list(scrub(*passes, seed=3))
+    scrubbed = scrub(list(Capture().operations(io.BytesIO(content))))
     assert len({operation.device for operation in scrubbed}) == 1
     name = next(o.value for o in scrubbed if o.att == "read" and o.channel and o.channel.characteristic == "2a00")
     assert len(name) == len(b"Anna's sensor")
     (told,) = [o.value for o in scrubbed if o.handle == 0x40]
     assert told.endswith(b" of " + name)
     assert told.startswith(b"id " + bytes.fromhex(scrubbed[0].device.replace(":", "")))
+
+
+def scrub(operations, seed=3):
+    scrubber = Scrubber(seed)
+    for operation in operations:
+        scrubber.learn(operation)
+    return [scrubber.scrub(operation) for operation in operations]
+
+
+def operation(att, value, channel=None, *, device="c0:ff:ee:00:00:04", values=None, handle=0x30):
+    time = datetime(2026, 11, 24, tzinfo=UTC)
+    return AttOperation(1, time, device, handle, channel, att, value, values=values)
+
+
+ABOUT = Channel("180a", "2a24")
+NAME = operation("read", b"Guardian 4", Channel("1800", "2a00"))
+
+
+def test_addresses_go_in_whatever_form_they_are_written():
+    forms = [b"c0:ff:ee:00:00:04", b"C0:FF:EE:00:00:04", b"C0FFEE000004", b"c0-ff-ee-00-00-04", b"04:00:00:ee:ff:c0"]
+    octets = bytes.fromhex("c0ffee000004")
+    for form in [*forms, octets, octets[::-1]]:
+        (made,) = scrub([operation("notification", b"<" + form + b">", Channel("1", "2"))])
+        assert form not in made.value
+        assert (made.value[:1], made.value[-1:], len(made.value)) == (b"<", b">", len(form) + 2)
+
+
+def test_own_recordings_name_device_ids():
+    (made,) = scrub([operation("notification", b"NFLX_0A1B2C3D", Channel("1", "2"), device="NFLX_0A1B2C3D")])
+    assert made.device.startswith("NFLX_")
+    assert made.device != "NFLX_0A1B2C3D"
+    assert made.value == made.device.encode()
+
+
+def test_what_a_profile_decodes_stays():
+    """Also where a serial number stands in it by chance, and the model, by which the decoder knows its quirks."""
+    reading = operation("notification", bytes.fromhex("0c0350000000010000e03c"), Channel("181f", "2aa7"))
+    serial = operation("read", b"\0\0\1\0\2\3", Channel("180a", "2a25"))
+    scrubbed = scrub([serial, reading, NAME, operation("read", b"Guardian 4", ABOUT)])
+    assert scrubbed[1].value == reading.value
+    assert scrubbed[2].value != NAME.value
+    assert scrubbed[3].value == b"Guardian 4"
+
+
+def test_the_flags_of_a_udi_stay():
+    udi = b"\x0f(01)00614141999996\0(01)\0GS1\0FDA\0"
+    for seed in range(20):
+        (made,) = scrub([operation("read", udi, Channel("180a", "2bff"))], seed)
+        assert (made.value[0], made.value.count(b"\0"), len(made.value)) == (0x0F, 4, len(udi))
+        assert b"00614141999996" not in made.value
+
+
+@pytest.mark.parametrize("att", ["read_multiple", "read_multiple_variable", "read", "read_blob"])
+def test_what_nobody_knows_may_be_a_name(att):
+    scrubber = Scrubber(1)
+    secret = operation(att, b"Anna Muster")
+    scrubber.learn(secret)
+    assert scrubber.scrub(secret).value == bytes(11)
+    assert scrubber.blanked == 1
 
 
 @pytest.mark.parametrize("cut", [3, 40])

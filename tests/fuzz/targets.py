@@ -14,7 +14,7 @@ from device_drivers.captures.air import AirReader
 from device_drivers.captures.base import AirRecord, CaptureError, Counts, HciRecord
 from device_drivers.captures.devices import Devices
 from device_drivers.captures.hci import HciReader
-from device_drivers.captures.scrub import scrub
+from device_drivers.captures.scrub import Scrubber
 from device_drivers.captures.writers import to_btsnoop, to_pcapng
 from device_drivers.profiles.mqtt_topics import parse_topic
 from device_drivers.registry import all_profiles
@@ -42,8 +42,10 @@ def capture(data):
     replay.gaps()
     lines = [jsonl.HEADER]
     try:
-        scrubbed = scrub(Capture().operations(io.BytesIO(data)), Capture().operations(io.BytesIO(data)), 1)
-        lines += [jsonl.line(operation) for operation in scrubbed]
+        scrubber = Scrubber(1)
+        for operation in Capture().operations(io.BytesIO(data)):
+            scrubber.learn(operation)
+        lines += [jsonl.line(scrubber.scrub(operation)) for operation in Capture().operations(io.BytesIO(data))]
     except CaptureError:
         pass
     # What we write we read
