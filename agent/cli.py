@@ -320,9 +320,10 @@ def _capture_scrub(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     from agent.replay_command import Options, replay_files
 
-    # Millions of small tuples, none in a cycle: the collector would look at them again and again.
-    gc.set_threshold(500_000)
     settings = load(arguments.config) if arguments.into_buffer else None
+    if settings is None:
+        # Millions of small tuples, none in a cycle: the collector would look at them again and again.
+        gc.disable()
     if settings is not None:
         from agent.offline import become_owner
 

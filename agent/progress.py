@@ -5,8 +5,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import BinaryIO, TypeVar
 
-from tqdm import tqdm
-
 _T = TypeVar("_T")
 # Telling the bar costs more than an item does.
 _EVERY = 1_000
@@ -17,9 +15,16 @@ def shown(items: Iterable[_T], stream: BinaryIO, *, printed: bool) -> Iterator[_
     is `printed` goes to the same terminal.
     """
     total = os.fstat(stream.fileno()).st_size
-    hidden = True if total == 0 or (printed and sys.stdout.isatty()) else None
-    with tqdm(total=total, unit="B", unit_scale=True, delay=1, leave=False, disable=hidden) as bar:
+    if total == 0 or not sys.stderr.isatty() or (printed and sys.stdout.isatty()):
+        return iter(items)
+    return _with_bar(items, stream, total)
+
+
+def _with_bar(items: Iterable[_T], stream: BinaryIO, total: int) -> Iterator[_T]:
+    from tqdm import tqdm
+
+    with tqdm(total=total, unit="B", unit_scale=True, delay=1, leave=False) as bar:
         for number, item in enumerate(items):
             yield item
-            if not bar.disable and number % _EVERY == 0:
+            if number % _EVERY == 0:
                 bar.update(stream.tell() - bar.n)

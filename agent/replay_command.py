@@ -1,6 +1,5 @@
 """`patch-gateway replay`: what it prints and how it exits."""
 
-import asyncio
 import sys
 import time
 from collections import Counter
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from io import UnsupportedOperation
 from math import inf
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic_core import to_json
 
@@ -27,13 +26,14 @@ from agent.replay import (
     parse_devices,
     parse_faults,
 )
-from agent.replay_into import replay_into
 from buffer.errors import InUseError, StoreError
-from config.settings import Settings
 from device_drivers.captures import Capture
 from device_drivers.captures.base import AttOperation
 from device_drivers.captures.faults import Faults
 from device_drivers.captures.pace import Pace
+
+if TYPE_CHECKING:
+    from config.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Options:
     faults: Sequence[str] = ()
     seed: int | None = None
     speed: float | None = None
-    into: Settings | None = None
+    into: "Settings | None" = None
 
 
 def replay_files(paths: Sequence[Path], devices: Sequence[str], options: Options) -> int:
@@ -77,7 +77,9 @@ def _replay_file(path: Path, replay: Replay, options: Options) -> int:
     try:
         with path.open("rb") as stream:
             if options.into is not None:
-                into = asyncio.run(replay_into(options.into, replay, stream, _pace(options)))
+                from agent.replay_into import replay_into
+
+                into = replay_into(options.into, replay, stream, _pace(options))
                 same = into.took
             else:
                 same = _show(replay, _read(replay, stream, options), options)
@@ -110,11 +112,14 @@ def _problem(error: Exception, path: Path, options: Options) -> str:
 
 
 def _read(replay: Replay, stream: BinaryIO, options: Options) -> Iterator[AttOperation]:
-    pace = _pace(options)
-    for operation in shown(replay.operations(stream), stream, printed=options.expect is None):
-        if pace:
-            sys.stdout.flush()
-            time.sleep(pace.wait(operation.time, time.monotonic()))
+    read, pace = shown(replay.operations(stream), stream, printed=options.expect is None), _pace(options)
+    return _slowly(read, pace) if pace else read
+
+
+def _slowly(operations: Iterator[AttOperation], pace: Pace) -> Iterator[AttOperation]:
+    for operation in operations:
+        sys.stdout.flush()
+        time.sleep(pace.wait(operation.time, time.monotonic()))
         yield operation
 
 

@@ -95,8 +95,12 @@ class ReplayInto:
         return "\n".join(lines)
 
 
-async def replay_into(settings: Settings, replay: Replay, stream: BinaryIO, pace: Pace | None) -> ReplayInto:
+def replay_into(settings: Settings, replay: Replay, stream: BinaryIO, pace: Pace | None) -> ReplayInto:
     """The finished pass; InUseError while the daemon runs, other StoreErrors where the buffer cannot be used."""
+    return asyncio.run(_replay_into(settings, replay, stream, pace))
+
+
+async def _replay_into(settings: Settings, replay: Replay, stream: BinaryIO, pace: Pace | None) -> ReplayInto:
     buffer = await open_buffer(settings)
     try:
         into = ReplayInto(buffer, replay.devices, pace)

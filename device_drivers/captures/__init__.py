@@ -48,7 +48,8 @@ class Capture:
         found = self._detect(stream)
         if found.json_lines:
             raise CaptureError("JSON Lines hold ATT operations and no packets: they become no other format")
-        yield from directed(formats.records(stream, found))
+        read = formats.records(stream, found)
+        return directed(read) if found.name in {"pcap", "pcapng"} else read
 
     def _detect(self, stream: BinaryIO) -> formats.Format:
         head = stream.read(formats.HEAD)

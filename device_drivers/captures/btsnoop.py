@@ -31,10 +31,10 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
     _, version, datalink = _HEADER.unpack(header)
     if version != 1:
         raise CaptureError(f"btsnoop version {version} is not known (1 is)")
-    if datalink not in _PACKETS:
+    if datalink != DATALINK_H4 and datalink not in _PACKETS:
         name = _DATALINKS.get(datalink, "unknown")
         raise CaptureError(f"btsnoop datalink {datalink} ({name}) is not read: 1001, 1002 and 2001 are")
-    packet = _PACKETS[datalink]
+    packet = _PACKETS.get(datalink)
     number = 0
     while head := stream.read(_RECORD.size):
         number += 1
@@ -46,16 +46,13 @@ def records(stream: BinaryIO) -> Iterator[HciRecord]:
         data = stream.read(included)
         if len(data) < included:
             raise CaptureError(f"the file is truncated: record {number} has {len(data)} of its {included} octets")
-        found = packet(flags, data)
-        if found is not None:
+        if packet is None:
+            yield HciRecord(number, _time(stamp, number), data, not flags & 1)
+        elif found := packet(flags, data):
             yield HciRecord(number, _time(stamp, number), *found)
 
 
 _Packet = tuple[bytes, bool, int]
-
-
-def _h4(flags: int, data: bytes) -> _Packet:
-    return data, not flags & 1, 0
 
 
 def _h1(flags: int, data: bytes) -> _Packet:
@@ -69,7 +66,7 @@ def _monitor(flags: int, data: bytes) -> _Packet | None:
 
 
 _PACKETS: dict[int, Callable[[int, bytes], _Packet | None]] = {
-    DATALINK_H1: _h1, DATALINK_H4: _h4, DATALINK_MONITOR: _monitor,
+    DATALINK_H1: _h1, DATALINK_MONITOR: _monitor,
 }  # fmt: skip
 
 

@@ -58,13 +58,16 @@ def detect(head: bytes) -> Format:
 def records(stream: BinaryIO, found: Format) -> Iterator[Record]:
     """The packets of a file that is not JSON Lines."""
     if found.name == "btsnoop":
-        yield from btsnoop.records(stream)
-    elif found.name == "pcap":
-        yield from pcap.records(stream)
-    elif found.name == "pcapng":
-        yield from pcapng.records(stream)
-    elif found.name == "PacketLogger":
-        yield from packetlogger.records(stream, found.order)
-    else:
-        with bugreport.snoop_log(stream) as log:
-            yield from btsnoop.records(log)
+        return btsnoop.records(stream)
+    if found.name == "pcap":
+        return pcap.records(stream)
+    if found.name == "pcapng":
+        return pcapng.records(stream)
+    if found.name == "PacketLogger":
+        return packetlogger.records(stream, found.order)
+    return _of_bug_report(stream)
+
+
+def _of_bug_report(stream: BinaryIO) -> Iterator[Record]:
+    with bugreport.snoop_log(stream) as log:
+        yield from btsnoop.records(log)

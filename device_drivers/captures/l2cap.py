@@ -32,8 +32,8 @@ class L2cap:
     def receive(self, fragment: bytes, *, first: bool) -> bytes | None:
         """The ATT PDU that this fragment completes."""
         if first and len(fragment) >= _HEADER and len(fragment) == _HEADER + (fragment[0] | fragment[1] << 8):
-            self.forget()
-            return self._payload(fragment)
+            self._pending, self._skipped = None, 0
+            return fragment[_HEADER:] if fragment[2] == ATT and not fragment[3] else self._payload(fragment)
         if first:
             self.forget()
             self._pending = bytearray(fragment)

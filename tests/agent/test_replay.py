@@ -256,15 +256,16 @@ def test_who_could_not_read_the_source_cannot_read_what_it_becomes(tmp_path):
 def test_the_model_selects_the_quirks(tmp_path):
     """As on the gateway: Guardian 4 has CRCs of its own."""
     glucose = cgm.measurement(cgm.Record(120, 5, trend=20, quality=90))[:-2]
+    start = cgm.session_start(NOW)[:-2]
     lines = [jsonl.HEADER]
     for channel, value in (
         (("180a", "2a24"), b"Guardian 4\0"),
         (("181f", "2aa8"), bytes.fromhex("009001591404")),
+        (("181f", "2aaa"), start + crc16(start, "ccitt_false").to_bytes(2, "little")),
         (("181f", "2aa7"), glucose + crc16(glucose, "ccitt_false").to_bytes(2, "little")),
     ):
-        lines.append(
-            jsonl.line(AttOperation(len(lines), NOW, "C0:FF:EE:00:00:04", 1, Channel(*channel), "read", value))
-        )
+        read = AttOperation(len(lines), NOW, cgm_capture.ADDRESS, 1, Channel(*channel), "read", value)
+        lines.append(jsonl.line(read))
     (tmp_path / "guardian.jsonl").write_bytes(b"".join(lines))
     done, _ = replay(tmp_path / "guardian.jsonl")
     assert "0 refused" in done.stderr
