@@ -50,7 +50,7 @@ class Gateway:
             self.jobs.states,
             self.supervisor.restarts,
         )
-        self.commands, self.taps = Commands(buffer, settings, live), Taps()
+        self.commands, self.taps = Commands(buffer, settings, live, self.ingest), Taps()
 
     def sync_state(self) -> SyncState:
         if self.sync:

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
+from agent import buffer_cli
 from config.load import SettingsError, load
 from config.settings import Settings
 from device_drivers.device_types import DEVICE_TYPES
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_daemon(commands)
     _add_pairing(commands)
     _add_tools(commands)
+    buffer_cli.add(commands, _ask)
     return parser
 
 

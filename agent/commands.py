@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from agent.bonding import bonding
+from agent.counters import Counters
+from agent.ingest import Ingest
 from agent.mosquitto_files import BrokerFiles, device_access
 from agent.pairing import Paired, PairRefused, needs_passkey, pair, read_claims, read_request, unpair
+from agent.quarantine_commands import quarantine, stats
 from agent.status import Live, patches, status
 from buffer.store import EventBuffer
 from config.settings import Settings
@@ -25,8 +28,11 @@ class Failed:
 class Commands:
     """`live` is what only a running daemon knows; None offline."""
 
-    def __init__(self, buffer: EventBuffer, settings: Settings, live: Live | None = None) -> None:
+    def __init__(
+        self, buffer: EventBuffer, settings: Settings, live: Live | None = None, ingest: Ingest | None = None
+    ) -> None:
         self._buffer, self._settings, self._live = buffer, settings, live
+        self._ingest = ingest or Ingest(buffer, buffer.gateway_id, Counters())
 
     async def run(self, command: str, arguments: Mapping[str, Any]) -> dict[str, Any] | Failed:
         """One command by name."""
@@ -36,6 +42,11 @@ class Commands:
             return {"patches": patches(self._buffer, self._live)}
         if command == "record" and self._live is not None:
             return {}
+        if command == "stats":
+            return await stats(self._buffer, self._settings)
+        if command == "quarantine":
+            done = await quarantine(self._buffer, self._ingest, arguments)
+            return Failed(done) if isinstance(done, str) else done
         if command == "pair":
             return await self._pair(dict(arguments))
         if command == "unpair":

@@ -55,7 +55,7 @@ def quarantine_overflow(rows: list[tuple[bytes, int, str, str, bytes]], gateway_
                 continue
             marker = GapMarker(
                 reason="quarantine full: refused frames were not kept",
-                device_id=_device_id(from_json(about)["sender"]),
+                device_id=device_id_of(from_json(about)["sender"]),
                 count=count,
                 first_at=datetime.fromisoformat(first),
                 last_at=draft.now,
@@ -67,7 +67,8 @@ def quarantine_overflow(rows: list[tuple[bytes, int, str, str, bytes]], gateway_
     return decide
 
 
-def _device_id(sender: str) -> str | None:
+def device_id_of(sender: str) -> str | None:
+    """A sender that is a patch."""
     try:
         return _DEVICE_ID.validate_python(sender)
     except ValidationError:

@@ -70,6 +70,15 @@ class Ingest:
         future.add_done_callback(self._count)
         return future, asked
 
+    def again(self, frame: Frame, transport: str, take: Callable[[Draft], bool]) -> asyncio.Future[list[Fate]]:
+        """A frame that was set aside, if `take` still finds it there, in one transaction."""
+        items = [item for item in self._prepare(frame, transport) if not isinstance(item, Asked)]
+        future = self._buffer.submit(
+            lambda draft: [self._decide_safely(draft, item) for item in items] if take(draft) else [], now=True
+        )
+        future.add_done_callback(self._count)
+        return future
+
     def _prepare(self, frame: Frame, transport: str) -> list[Prepared]:
         known = self._buffer.devices.get(frame.device)
         try:

@@ -85,7 +85,7 @@ class ReplayInto:
         named = ", ".join(f"{count} {name}" for name, count in self.fates.most_common() if name in _FATES)
         lines = [f"into the buffer: {named or 'nothing'}"]
         if self.fates["quarantined"]:
-            lines.append("  why: patch-gateway status")
+            lines.append("  why: patch-gateway buffer quarantine list")
         lines += [f"  {device_id} (--device) is not paired here: pair it" for device_id in sorted(self._unknown)]
         lines += [
             f"  {address} is not paired here, nothing of it was stored: pair it, or say who it is with --device"

@@ -246,6 +246,19 @@ class Draft:
         self._count(state.numbers, "quarantine_octets", octets)
         return True
 
+    def take_quarantined(self, row: int, item: Quarantined) -> bool:
+        """Take an entry out; False when it is not there any more."""
+        digest = self._keys.blind("quarantine", item.identity())
+        known = self._state.quarantine.get(digest)
+        if known is None:
+            return False
+        sender, octets = known
+        self._journal.remove(self._state.quarantine, digest)
+        self._ops.append(Op("DELETE FROM quarantine WHERE id = ?", (row,)))
+        self._count(self._state.senders, sender, -1)
+        self._count(self._state.numbers, "quarantine_octets", -octets)
+        return True
+
     def overflow(self, sender: bytes) -> int:
         """How many entries of a (blind) sender were not kept."""
         return self._state.overflow.get(sender, 0)

@@ -232,6 +232,27 @@ class EventBuffer:
             found.append((row, seen, Quarantined.model_validate_json(plain)))
         return found
 
+    @property
+    def quarantine_octets(self) -> int:
+        return self._state.numbers.get("quarantine_octets", 0)
+
+    @property
+    def page_size(self) -> int:
+        return database.PAGE_SIZE
+
+    async def pages(self) -> tuple[int, int]:
+        """(pages of the file, how many of them are free)."""
+        found = [await self._reader.execute_fetchall(f"PRAGMA {name}") for name in ("page_count", "freelist_count")]
+        pages, free = (next(iter(rows))[0] for rows in found)
+        return pages, free
+
+    async def oldest_day(self, lane: Lane) -> str | None:
+        """The UTC day on which the oldest row of a lane was received."""
+        few = "" if lane is Lane.SENSOR else "AND lane <> 2"
+        sql = f"SELECT day FROM dek WHERE id = (SELECT dek_id FROM event WHERE lane = ? {few} ORDER BY id LIMIT 1)"
+        rows = list(await self._reader.execute_fetchall(sql, (int(lane),)))
+        return str(rows[0][0]) if rows else None
+
     async def overflow_rows(self) -> list[tuple[bytes, int, str, str, bytes]]:
         """(blind sender, count, first, last, JSON that names the sender) per sender."""
         sql = "SELECT sender, count, first_at, last_at, dek_id, sealed FROM overflow"

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from buffer.state import State
 log = logging.getLogger(__name__)
 
 _FULL_RETRY_SECONDS = 1.0
+_LEAST_CAP, _LONGEST_TICK = 200, 5.0
 
 
 Statements = list[tuple[str, list[tuple[Any, ...]]]]
@@ -32,7 +34,11 @@ class _Submission(NamedTuple):
 
 
 class Writer:
-    """Commits at the first of: the tick since the oldest submission, the cap, a submission that asks for it."""
+    """Commits at the first of: the tick since the oldest submission, the cap, a submission that asks for it.
+
+    Both follow the disk: a group holds what arrives during four commits (within limits), so that what comes while
+    one is under way does not wait for a huge one; and a disk that takes long is given more at a time.
+    """
 
     def __init__(
         self,
@@ -47,7 +53,9 @@ class Writer:
         clock: Callable[[], datetime],
     ) -> None:
         self._connection, self._path, self._state, self._keys = connection, path, state, keys
-        self._limits, self._tick, self._cap, self._clock = limits, tick, cap, clock
+        self._limits, self._tick, self._most, self._clock = limits, tick, cap, clock
+        self.cap = min(cap, _LEAST_CAP)
+        self.commit_seconds = 0.0
         self._pending: list[_Submission] = []
         self._arrived, self._flush = asyncio.Event(), asyncio.Event()
         self._due = 0.0
@@ -74,10 +82,10 @@ class Writer:
             future.set_exception(self.failure or MediumError("the buffer is closed"))
             return future
         if not self._pending:
-            self._due = loop.time() + self._tick
+            self._due = loop.time() + self.tick
             self._arrived.set()
         self._pending.append(_Submission(decide, future, relief))
-        if now or len(self._pending) >= self._cap:
+        if now or len(self._pending) >= self.cap:
             self._flush.set()
         return future
 
@@ -91,11 +99,14 @@ class Writer:
         try:
             while not (self._closing and not self._pending):
                 await self._next_group()
-                group, self._pending = self._pending, []
-                self._arrived.clear()
-                self._flush.clear()
+                group, self._pending = self._pending[: self.cap], self._pending[self.cap :]
+                if not self._pending:
+                    self._arrived.clear()
+                    self._flush.clear()
                 if group:
+                    waiting, start = len(self._pending), time.monotonic()
                     await self._commit(group)
+                    self._follow_the_disk(time.monotonic() - start, len(self._pending) - waiting)
         except MediumError as error:
             self.failure = error
             raise
@@ -111,6 +122,15 @@ class Writer:
         self._closing = True
         self._arrived.set()
         self._flush.set()
+
+    @property
+    def tick(self) -> float:
+        """How long the oldest submission waits: longer on a disk that needs most of that for one commit."""
+        return max(self._tick, min(2 * self.commit_seconds, _LONGEST_TICK))
+
+    def _follow_the_disk(self, seconds: float, arrived: int) -> None:
+        self.commit_seconds += (seconds - self.commit_seconds) / 4
+        self.cap = min(self._most, max(_LEAST_CAP, self.cap // 2, 4 * arrived))
 
     async def _next_group(self) -> None:
         await self._arrived.wait()

@@ -31,7 +31,7 @@ HOMES = {
     ),
     "aiosqlite": ("buffer",),
     "zstandard": ("buffer/sealing.py", "uploader/ingest_api.py", "central/bodies.py"),
-    "tqdm": ("agent/progress.py",),
+    "tqdm": ("agent/progress.py", "agent/buffer_cli.py"),
     "httpx": ("uploader/ingest_api.py", "central", "agent/demo/scene.py"),
     "paho": ("device_drivers/links", "device_drivers/emulated/mqtt_publisher.py", "agent/demo/fleet.py"),
     "bleak": ("device_drivers/links",),

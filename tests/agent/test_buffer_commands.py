@@ -1,0 +1,166 @@
+"""`patch-gateway buffer`: stats, verify, and the quarantine by hand."""
+
+import json
+import sqlite3
+
+import pytest
+from glucose import CLAIMS, NOW, PATCH, RECORD
+from rig import BATCH, PATIENT, make_gateway
+
+from agent.counters import Counters
+from agent.ingest import Ingest
+from agent.pairing import unpair
+from agent.quarantine_commands import quarantine
+from buffer.lanes import Lane
+from buffer.quarantine import entry
+from device_drivers.base import Channel, Frame
+from device_drivers.emulated import cgm_capture
+from device_drivers.links.base import Batch
+
+SENSOR = Channel("mqtt", "sensor")
+
+
+def reading(sequence, **changes):
+    return json.dumps({
+        "device_id": PATCH, "boot": 1, "sequence": sequence, "sensor_type": "glucose", "reading_value": 111,
+        "unit_of_measurement": "mg/dL", "timestamp": NOW.isoformat(), "reading_quality": "high",
+        "calibration_status": "calibrated", **changes,
+    }).encode()  # fmt: skip
+
+
+async def put(gateway, payload, sender=PATCH):
+    future, _ = gateway.ingest.receive(Batch([Frame(sender, SENSOR, payload, NOW)]), "mqtt")
+    return [name for name, *_ in await future]
+
+
+async def by_hand(gateway, **arguments):
+    return await quarantine(gateway.buffer, Ingest(gateway.buffer, "gw-test", Counters()), arguments)
+
+
+async def over_mqtt(gateway):
+    await gateway.buffer.submit(
+        lambda draft: draft.put_device(RECORD.model_copy(update={"transport": "mqtt"})), now=True
+    )
+
+
+async def test_a_frame_of_a_patch_that_is_paired_by_now_becomes_an_event(gateway):
+    await gateway.buffer.submit(unpair(PATCH), now=True)
+    assert await put(gateway, reading(1)) == ["quarantined"]
+    (shown,) = (await by_hand(gateway, action="list"))["entries"]
+    assert shown["reason"].startswith("unknown_device")
+    await over_mqtt(gateway)
+    assert await by_hand(gateway, action="requeue") == {"requeued": [{"id": shown["id"], "fate": "durable"}]}
+    assert gateway.buffer.quarantined == 0
+    assert [data["reading_value"] for data in await gateway.stored(Lane.SENSOR)] == [111.0]
+    assert await put(gateway, reading(1)) == ["duplicate"], "as if it had come right away"
+
+
+async def test_what_is_still_wrong_stays_with_its_reason(gateway):
+    await over_mqtt(gateway)
+    await put(gateway, reading(1, extra=True))
+    (before,) = (await by_hand(gateway, action="list"))["entries"]
+    assert (await by_hand(gateway, action="requeue", ids=[before["id"]]))["requeued"][0]["fate"] == "quarantined"
+    (after,) = (await by_hand(gateway, action="list"))["entries"]
+    assert after["reason"] == before["reason"]
+    assert gateway.buffer.quarantined == 1
+
+
+async def test_an_event_that_the_upstream_refused_is_sent_again(gateway):
+    await over_mqtt(gateway)
+    await put(gateway, reading(7, alert_triggered=True))
+    claim = await gateway.buffer.claim(Lane.URGENT, 10, 1 << 20)
+    refused = entry(PATCH, "refused upstream: not wanted", "upstream", NOW, claim.events[0].body)
+
+    def refuse(draft):
+        draft.forget(claim.rows, Lane.URGENT)
+        draft.quarantine(refused)
+
+    await gateway.buffer.submit(refuse, now=True)
+    gateway.buffer.release(Lane.URGENT, claim.rows)
+    assert (await by_hand(gateway, action="requeue"))["requeued"][0]["fate"] == "queued"
+    again = await gateway.buffer.claim(Lane.URGENT, 10, 1 << 20)
+    assert again.events == claim.events
+
+
+async def test_what_is_given_up_is_named(gateway):
+    await put(gateway, b"not JSON")
+    assert await by_hand(gateway, action="discard") == {"discarded": 1}
+    assert gateway.buffer.quarantined == 0
+    (marker,) = await gateway.stored(Lane.URGENT)
+    assert (marker["kind"], marker["count"], marker["device_id"]) == ("gap_marker", 1, PATCH)
+    assert "discarded by hand" in marker["reason"]
+    assert "There is no entry 1" in await by_hand(gateway, action="discard", ids=[1])
+
+
+@pytest.mark.parametrize(
+    ("channel", "payload", "why"),
+    [("buffer", b"x", "it is no frame"), ("mqtt/sensor", b"x" * 20_000, "only the first octets of 20000")],
+)
+async def test_what_cannot_be_tried_again_is_kept(gateway, channel, payload, why):
+    await gateway.buffer.submit(lambda draft: draft.quarantine(entry(PATCH, "r", channel, NOW, payload)), now=True)
+    (done,) = (await by_hand(gateway, action="requeue"))["requeued"]
+    assert done["fate"] == "kept"
+    assert why in done["why"]
+    assert gateway.buffer.quarantined == 1
+
+
+async def test_values_are_masked(gateway, caplog):
+    await over_mqtt(gateway)
+    await put(gateway, reading(1, extra={"deep": [1, "secret"]}))
+    (masked,) = (await by_hand(gateway, action="show"))["entries"]
+    assert json.loads(masked["payload"])["extra"] == {"deep": ["***", "***"]}
+    assert "111" not in masked["payload"]
+    assert not caplog.records
+    (shown,) = (await by_hand(gateway, action="show", reveal=True))["entries"]
+    assert '"reading_value":111' in shown["payload"]
+    assert "values were shown" in caplog.text
+
+
+async def test_a_quarantined_entry_can_be_taken_once(gateway):
+    await put(gateway, b"x")
+    ((row, _, item),) = await gateway.buffer.quarantine_entries()
+    assert await gateway.buffer.submit(lambda draft: draft.take_quarantined(row, item), now=True)
+    assert not await gateway.buffer.submit(lambda draft: draft.take_quarantined(row, item), now=True)
+    assert (gateway.buffer.quarantined, gateway.buffer.quarantine_octets) == (0, 0)
+
+
+@pytest.fixture
+def process(folder):
+    made = make_gateway(folder / "gateway")
+    yield made
+    made.stop()
+
+
+def test_on_the_command_line(process):
+    paired = process.command(
+        "pair", "--device-id", PATCH, "--batch", BATCH, "--type", CLAIMS.device_type, "--address", cgm_capture.ADDRESS,
+        "--passkey", "012345", "--patient", PATIENT,
+    )  # fmt: skip
+    assert paired.returncode == 0, paired.stderr
+    process.command("replay", "--into-buffer", "--fault", "corrupt=0.1", str(cgm_capture.SHIPPED))
+    stats = process.ask("buffer", "stats")
+    assert stats["lanes"]["sensor"]["rows"] > 40
+    assert stats["quarantine"]["entries"] == 6
+    assert "Quarantine: 6 entries" in process.command("buffer", "stats").stdout
+    assert process.ask("buffer", "verify")["sound"] is True
+    listed = process.command("buffer", "quarantine", "list", "--limit", "2").stdout
+    assert "wrong CRC" in listed
+    assert "and 4 older ones" in listed
+    assert "(12 octets)" in process.command("buffer", "quarantine", "show", "1").stdout
+    assert process.command("buffer", "quarantine", "show", "99").returncode == 1
+    assert process.command("buffer", "quarantine", "discard").returncode == 2
+    assert "6 discarded" in process.command("buffer", "quarantine", "discard", "--all").stdout
+    assert "empty" in process.command("buffer", "quarantine", "list").stdout
+
+
+def test_verify_finds_a_row_that_does_not_open(process):
+    assert process.command("patches").returncode == 0
+    process.command("pair", "--device-id", PATCH, "--batch", BATCH, "--type", "insulin_patch", "--transport", "mqtt")
+    database = process.folder / "state" / "buffer.db"
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE event SET lane = 3")
+    connection.close()
+    done = process.command("buffer", "verify")
+    assert done.returncode == 1
+    assert "event       1 rows, 1 damaged" in done.stdout
+    assert "DAMAGED: keep a copy" in done.stdout
