@@ -1,4 +1,5 @@
-"""`make bench`: the buffer beside plain SQLite with one commit per event, captures beside tshark, in one run.
+"""`make bench`: the buffer beside plain SQLite with one commit per event, what a device gets to write, captures beside
+tshark, in one run.
 
 ARGS="--quick --json"
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import captures
+import written
 from synthetic import wire_events
 
 from buffer.lanes import Lane
@@ -79,7 +81,7 @@ def main() -> None:
             entry = {"bench": bench, "system": system, "metric": metric, "value": value, "unit": unit}
             print(json.dumps(entry), flush=True)
         else:
-            print(f"{bench:9} {system:34} {metric:7} {value:12.1f} {unit:12} x{ratio:.2f}", flush=True)
+            print(f"{bench:9} {system:42} {metric:7} {value:12.1f} {unit:12} x{ratio:.2f}", flush=True)
 
 
 def _all(*, quick: bool) -> Iterator[tuple[str, str, str, float, str]]:
@@ -88,6 +90,12 @@ def _all(*, quick: bool) -> Iterator[tuple[str, str, str, float, str]]:
         with tempfile.TemporaryDirectory() as folder:
             for found in measure(events, Path(folder)):
                 yield ("buffer", system, *found)
+    why_not = written.possible()
+    if why_not:
+        print(why_not, file=sys.stderr)
+    else:
+        for measured in written.measure(quick=quick):
+            yield ("device", *measured)
     with tempfile.TemporaryDirectory() as folder:
         for measured in captures.measure(Path(folder), quick=quick):
             yield ("captures", *measured)
