@@ -152,4 +152,4 @@ def show_requeued(result: dict[str, Any]) -> str:
 
 def show_discarded(result: dict[str, Any]) -> str:
     """How many, and what names them now."""
-    return f"{result['discarded']} discarded; a gap marker for each names it upstream."
+    return f"{result['discarded']} discarded; gap markers name them upstream."

@@ -71,7 +71,7 @@ async def _client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, co
             with taps.open() as tap:
                 await _send(tap, reader, writer)
     except (TimeoutError, ValueError, ConnectionError):
-        log.warning("control: a client sent no request of ours")
+        log.warning("control: a client sent no request of ours, or stopped reading")
     finally:
         # What a client that does not read leaves behind must not keep the connection.
         (writer.transport.abort if writer.transport.get_write_buffer_size() > _MAX_LINE else writer.close)()

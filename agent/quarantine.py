@@ -82,19 +82,22 @@ def send_again(row: int, item: Quarantined) -> Callable[[Draft], bool]:
 
 
 def discard(entries: Iterable[tuple[int, Quarantined]], gateway_id: str) -> Callable[[Draft], int]:
-    """Give entries up: a gap marker for each names what it was."""
+    """Give entries up: a gap marker for each sender and reason names them."""
 
     def decide(draft: Draft) -> int:
-        gone = [(row, item) for row, item in entries if draft.take_quarantined(row, item)]
-        for _, item in gone:
+        gone: dict[tuple[str, str], list[Quarantined]] = {}
+        for row, item in entries:
+            if draft.take_quarantined(row, item):
+                gone.setdefault((item.sender, item.reason), []).append(item)
+        for (sender, reason), items in gone.items():
             marker = GapMarker(
-                reason=f"discarded by hand from the quarantine; it was there because: {item.reason}"[:1_000],
-                device_id=device_id_of(item.sender),
-                count=1,
-                first_at=item.received_at,
-                last_at=item.received_at,
+                reason=f"discarded by hand from the quarantine; it was there because: {reason}"[:1_000],
+                device_id=device_id_of(sender),
+                count=len(items),
+                first_at=min(item.received_at for item in items),
+                last_at=max(item.received_at for item in items),
             )
             append_marker(draft, marker, gateway_id)
-        return len(gone)
+        return sum(map(len, gone.values()))
 
     return decide

@@ -84,10 +84,11 @@ async def test_an_event_that_the_upstream_refused_is_sent_again(gateway):
 
 async def test_what_is_given_up_is_named(gateway):
     await put(gateway, b"not JSON")
-    assert await by_hand(gateway, action="discard") == {"discarded": 1}
+    await put(gateway, b"not JSON either")
+    assert await by_hand(gateway, action="discard") == {"discarded": 2}
     assert gateway.buffer.quarantined == 0
     (marker,) = await gateway.stored(Lane.URGENT)
-    assert (marker["kind"], marker["count"], marker["device_id"]) == ("gap_marker", 1, PATCH)
+    assert (marker["kind"], marker["count"], marker["device_id"]) == ("gap_marker", 2, PATCH)
     assert "discarded by hand" in marker["reason"]
     assert "There is no entry 1" in await by_hand(gateway, action="discard", ids=[1])
 
