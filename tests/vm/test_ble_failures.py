@@ -111,9 +111,9 @@ def test_records_arrive_damaged_out_of_order_and_twice(clinic, patches):
 def test_the_gatt_table_changes(clinic, patches):
     patch = patches[0]
     before = clinic.radio(patch)["connects"]
+    more([patch])  # before it: a patch that is connected again tells what it takes
     clinic.ward.do(patch.change_table())
     clinic.wait_for(lambda: clinic.radio(patch)["connects"] > before, 60, lambda: clinic.radio(patch))
-    more([patch])
     back(clinic, patches)
 
 
