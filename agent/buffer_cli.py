@@ -117,9 +117,7 @@ def show_stats(result: dict[str, Any]) -> str:
     for name, lane in result["lanes"].items():
         since = f", the oldest received on {lane['oldest_day']}" if lane["oldest_day"] else ""
         lines.append(f"  {name:<10} {lane['rows']} rows{since}")
-    lines.append(
-        f"Quarantine: {aside['entries']} entries, {aside['octets'] / 1e6:.1f} MB; {result['not_kept']} not kept"
-    )
+    lines.append(f"Quarantine: {aside['entries']} entries, {_size(aside['octets'])}; {result['not_kept']} not kept")
     if result["unsaved"]:
         lines.append(f"{result['unsaved']} submissions are not durable yet")
     if result["disk_full"]:
