@@ -39,10 +39,13 @@ def _add_quarantine(quarantine: argparse.ArgumentParser, ask: Any) -> None:
         "requeue", help="try entries again: frames are decoded anew, refused events sent again"
     )
     discard = actions.add_parser("discard", help="give entries up: gap markers name them upstream")
-    for action in (show, requeue, discard):
+    show.add_argument("ids", nargs="+", type=int, metavar="ID")
+    show.set_defaults(all=False)
+    for action in (requeue, discard):
         which = action.add_mutually_exclusive_group(required=True)
         which.add_argument("ids", nargs="*", type=int, default=[], metavar="ID")
         which.add_argument("--all", action="store_true", help="every entry")
+    for action in (show, requeue, discard):
         action.add_argument("--json", action="store_true")
     for action, name, text in ((show, "show", show_entries), (requeue, "requeue", show_requeued),
                                (discard, "discard", show_discarded)):  # fmt: skip

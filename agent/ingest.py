@@ -71,11 +71,17 @@ class Ingest:
         return future, asked
 
     def again(self, frame: Frame, transport: str, take: Callable[[Draft], bool]) -> asyncio.Future[list[Fate]]:
-        """A frame that was set aside, if `take` still finds it there, in one transaction."""
+        """A frame that was set aside, if `take` still finds it there, in one transaction; one that says nothing stays.
+
+        Its records are marked as here since it was set aside, and are taken all the same: should one be in the queue
+        already, the upstream refuses its key.
+        """
         items = [item for item in self._prepare(frame, transport) if not isinstance(item, Asked)]
-        future = self._buffer.submit(
-            lambda draft: [self._decide_safely(draft, item) for item in items] if take(draft) else [], now=True
-        )
+
+        def decide(draft: Draft) -> list[Fate]:
+            return [self._decide_safely(draft, item, anew=True) for item in items] if items and take(draft) else []
+
+        future = self._buffer.submit(decide, now=True)
         future.add_done_callback(self._count)
         return future
 
@@ -91,17 +97,17 @@ class Ingest:
     def _decision(self, items: Sequence[Item]) -> Callable[[Draft], list[Fate]]:
         return lambda draft: [self._decide_safely(draft, item) for item in items]
 
-    def _decide_safely(self, draft: Draft, item: Item) -> Fate:
+    def _decide_safely(self, draft: Draft, item: Item, *, anew: bool = False) -> Fate:
         """A bug in one decision must not keep the whole batch from being acknowledged, now and at every redelivery."""
         before = draft.point()
         try:
-            return self._decide(draft, item)
+            return self._decide(draft, item, anew=anew)
         except Exception:
             log.exception("deciding failed, set aside")
             draft.back_to(before)
             return self._decide(draft, _set_aside(item, "internal error: please report it"))
 
-    def _decide(self, draft: Draft, item: Item) -> Fate:
+    def _decide(self, draft: Draft, item: Item, *, anew: bool = False) -> Fate:
         if isinstance(item, Quarantined):
             kept = draft.quarantine(item)
             return ("quarantined" if kept else "overflowed"), item.sender, None
@@ -117,7 +123,7 @@ class Ingest:
             return "settled", item.device_id, None
         if isinstance(item, NewStatus):
             return self._take_status(draft, record, item)
-        if not add_record(draft, record, _place_of(item), self._gateway_id):
+        if not add_record(draft, record, _place_of(item), self._gateway_id) and not anew:
             return "duplicate", item.device_id, None
         if isinstance(item, NewRefusal):
             return self._decide(draft, item.item)

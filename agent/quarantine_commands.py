@@ -1,7 +1,8 @@
 """The commands of `patch-gateway buffer`, through the control socket or offline."""
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from config.settings import Settings
 
 log = logging.getLogger(__name__)
 
-_MOST = 10_000
+_AT_A_TIME = 500
 
 
 async def stats(buffer: EventBuffer, settings: Settings) -> dict[str, Any]:
@@ -43,33 +44,55 @@ def _size(path: Path, suffix: str = "") -> int:
 
 
 async def quarantine(buffer: EventBuffer, ingest: Ingest, arguments: Mapping[str, Any]) -> dict[str, Any] | str:
-    """list, show, requeue, discard; a text says why not."""
+    """list, show, requeue, discard; a text says why not. No `ids`: every entry, some at a time."""
     action, ids = arguments.get("action"), arguments.get("ids")
     if action == "list":
         rows = await buffer.quarantine_entries(int(arguments.get("limit") or 100))
         return {"entries": [about(*row) for row in rows], "all": buffer.quarantined}
-    entries = await buffer.quarantine_entries(_MOST if ids is None else _MOST * 10)
-    wanted = {row: (seen, item) for row, seen, item in entries if ids is None or row in ids}
-    missing = [row for row in ids or () if row not in wanted]
+    there = await buffer.quarantine_ids()
+    missing = sorted(set(ids or ()) - set(there))
     if missing:
         return f"There is no entry {missing[0]}: `patch-gateway buffer quarantine list` shows those that are."
+    chosen = there if ids is None else ids
     if action == "show":
-        return _shown(wanted, reveal=bool(arguments.get("reveal")))
+        return await _shown(buffer, chosen, reveal=bool(arguments.get("reveal")))
     if action == "discard":
-        items = [(row, item) for row, (_, item) in wanted.items()]
-        return {"discarded": await buffer.submit(discard(items, buffer.gateway_id), now=True, relief=True)}
+        return {"discarded": sum([await _discarded(buffer, part) for part in _parts(chosen)])}
     if action == "requeue":
-        return {"requeued": [await _again(buffer, ingest, row, item) for row, (_, item) in sorted(wanted.items())]}
+        return {"requeued": [done for part in _parts(chosen) for done in await _requeued(buffer, ingest, part)]}
     return f"There is no action {action}."
 
 
-def _shown(wanted: Mapping[int, tuple[int, Quarantined]], *, reveal: bool) -> dict[str, Any]:
+def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    for first in range(0, len(ids), _AT_A_TIME):
+        yield ids[first : first + _AT_A_TIME]
+
+
+async def _items(buffer: EventBuffer, ids: Sequence[int]) -> list[tuple[int, Quarantined]]:
+    found = [(row, await buffer.quarantine_entry(row)) for row in ids]
+    return [(row, entry[1]) for row, entry in found if entry is not None]
+
+
+async def _shown(buffer: EventBuffer, ids: Sequence[int], *, reveal: bool) -> dict[str, Any]:
     if reveal:
-        log.warning("quarantine: values were shown entries=%s", ",".join(map(str, wanted)))
-    entries = (
-        about(row, seen, item) | {"payload": payload_of(item, reveal=reveal)} for row, (seen, item) in wanted.items()
-    )
-    return {"entries": list(entries)}
+        log.warning("quarantine: values were shown entries=%s", ",".join(map(str, ids)))
+    found = [(row, await buffer.quarantine_entry(row)) for row in ids]
+    return {
+        "entries": [
+            about(row, *entry) | {"payload": payload_of(entry[1], reveal=reveal)} for row, entry in found if entry
+        ]
+    }
+
+
+async def _discarded(buffer: EventBuffer, ids: Sequence[int]) -> int:
+    items = await _items(buffer, ids)
+    return await buffer.submit(discard(items, buffer.gateway_id), now=True, relief=True)
+
+
+async def _requeued(buffer: EventBuffer, ingest: Ingest, ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Together, so that they share a commit."""
+    items = await _items(buffer, ids)
+    return list(await asyncio.gather(*(_again(buffer, ingest, row, item) for row, item in items)))
 
 
 async def _again(buffer: EventBuffer, ingest: Ingest, row: int, item: Quarantined) -> dict[str, Any]:
@@ -78,7 +101,9 @@ async def _again(buffer: EventBuffer, ingest: Ingest, row: int, item: Quarantine
         return {"id": row, "fate": "kept", "why": why_not}
     framed = frame_of(item)
     if framed is None:
-        await buffer.submit(send_again(row, item), now=True)
-        return {"id": row, "fate": "queued"}
-    fates = await ingest.again(*framed, lambda draft: draft.take_quarantined(row, item))
-    return {"id": row, "fate": ", ".join(sorted({name for name, *_ in fates})) or "gone"}
+        sent = await buffer.submit(send_again(row, item), now=True)
+        return {"id": row, "fate": "queued" if sent else "gone"}
+    fates = {name for name, *_ in await ingest.again(*framed, lambda draft: draft.take_quarantined(row, item))}
+    if not fates:
+        return {"id": row, "fate": "kept", "why": "there is no record in it, or it is gone by now"}
+    return {"id": row, "fate": ", ".join(sorted(fates))}

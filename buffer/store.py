@@ -232,6 +232,17 @@ class EventBuffer:
             found.append((row, seen, Quarantined.model_validate_json(plain)))
         return found
 
+    async def quarantine_ids(self) -> list[int]:
+        """Of all entries, oldest first."""
+        return [row[0] for row in await self._reader.execute_fetchall("SELECT id FROM quarantine ORDER BY id")]
+
+    async def quarantine_entry(self, row: int) -> tuple[int, Quarantined] | None:
+        """(times seen, entry); None where it is not there any more."""
+        sql = "SELECT seen, dek_id, sealed FROM quarantine WHERE id = ?"
+        for seen, dek_id, sealed in await self._reader.execute_fetchall(sql, (row,)):
+            return seen, Quarantined.model_validate_json((await self._dek(dek_id)).open(sealed))
+        return None
+
     @property
     def quarantine_octets(self) -> int:
         return self._state.numbers.get("quarantine_octets", 0)

@@ -58,19 +58,14 @@ class Faults:
         return hit
 
     def _changed(self, operation: AttOperation) -> AttOperation:
+        value, time = operation.value, operation.time
         # Several values in one have lengths inside: they are not touched.
-        value = operation.value if operation.values is None else b""
-        if value and self._hits("corrupt"):
+        if value and operation.values is None and self._hits("corrupt"):
             at = self._random.randrange(len(value))
             value = value[:at] + bytes([value[at] ^ 1 << self._random.randrange(8)]) + value[at + 1 :]
-        if value and self._hits("truncate"):
+        if value and operation.values is None and self._hits("truncate"):
             value = value[: self._random.randrange(len(value))]
-        time = operation.time
         if self._hits("delay"):
             later = timedelta(seconds=round(self._random.uniform(0, _MOST_DELAY), 3))
             time = min(time, datetime.max.replace(tzinfo=UTC) - later) + later
-        if operation.values is not None:
-            value = operation.value
-        if value == operation.value and time == operation.time:
-            return operation
         return operation._replace(value=value, time=time)

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from glucose import CLAIMS, NOW, PATCH, RECORD
@@ -14,8 +15,11 @@ from agent.quarantine_commands import quarantine
 from buffer.lanes import Lane
 from buffer.quarantine import entry
 from device_drivers.base import Channel, Frame
-from device_drivers.emulated import cgm_capture
+from device_drivers.device_types import DEVICE_TYPES, Defaults
+from device_drivers.emulated import cgm, cgm_capture
 from device_drivers.links.base import Batch
+from device_drivers.profiles.continuous_glucose import MEASUREMENT
+from schemas.event_types import EventType
 
 SENSOR = Channel("mqtt", "sensor")
 
@@ -65,6 +69,32 @@ async def test_what_is_still_wrong_stays_with_its_reason(gateway):
     assert gateway.buffer.quarantined == 1
 
 
+async def test_a_stored_record_that_made_no_event_is_not_lost_when_it_is_tried_again(gateway, monkeypatch):
+    """It is marked as here, so that it is not fetched again: that mark must not make it a duplicate of itself."""
+    await gateway.begin()
+    body = b"\x00" + cgm.sfloat(120) + b"\x00\x00"
+    value = cgm.with_crc(bytes([len(body) + 3]) + body)
+    assert (await gateway.say(MEASUREMENT, value))[0][-1] == "quarantined"
+    assert (await by_hand(gateway, action="requeue"))["requeued"][0]["fate"] == "quarantined"
+    assert gateway.buffer.quarantined == 1
+    row = DEVICE_TYPES["diagnostic_sensor"]
+    known = {EventType.SENSOR_READING: Defaults({"reading_quality": "high"}, "the next version knows")}
+    monkeypatch.setitem(DEVICE_TYPES, "diagnostic_sensor", replace(row, defaults=known))
+    assert (await by_hand(gateway, action="requeue"))["requeued"][0]["fate"] == "durable"
+    assert gateway.buffer.quarantined == 0
+    assert [data["reading_value"] for data in await gateway.stored(Lane.SENSOR)] == [120.0]
+    assert (await gateway.say(MEASUREMENT, value))[0][-1] == "duplicate"
+
+
+async def test_what_holds_no_record_is_kept(gateway):
+    answer = entry(PATCH, "was damaged", "181f/2a52", NOW, b"\x06\0\1\1")  # of the control point: success
+    await gateway.buffer.submit(lambda draft: draft.quarantine(answer), now=True)
+    (done,) = (await by_hand(gateway, action="requeue"))["requeued"]
+    assert done["fate"] == "kept"
+    assert "no record in it" in done["why"]
+    assert gateway.buffer.quarantined == 1
+
+
 async def test_an_event_that_the_upstream_refused_is_sent_again(gateway):
     await over_mqtt(gateway)
     await put(gateway, reading(7, alert_triggered=True))
@@ -108,11 +138,11 @@ async def test_what_cannot_be_tried_again_is_kept(gateway, channel, payload, why
 async def test_values_are_masked(gateway, caplog):
     await over_mqtt(gateway)
     await put(gateway, reading(1, extra={"deep": [1, "secret"]}))
-    (masked,) = (await by_hand(gateway, action="show"))["entries"]
+    (masked,) = (await by_hand(gateway, action="show", ids=[1]))["entries"]
     assert json.loads(masked["payload"])["extra"] == {"deep": ["***", "***"]}
     assert "111" not in masked["payload"]
     assert not caplog.records
-    (shown,) = (await by_hand(gateway, action="show", reveal=True))["entries"]
+    (shown,) = (await by_hand(gateway, action="show", ids=[1], reveal=True))["entries"]
     assert '"reading_value":111' in shown["payload"]
     assert "values were shown" in caplog.text
 

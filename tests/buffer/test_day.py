@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-from collections import deque
 from datetime import UTC, datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
@@ -41,13 +40,13 @@ async def work(folder, hours):
     buffer = await EventBuffer.open(folder / "b.db", os.urandom(32), gateway_id="gw", clock=clock)
     events, found, stored, delivered = cycle(list(islice(wire_events(7), 5_000))), [], 0, 0
     for hour in range(hours):
-        largest = deque([0], maxlen=1)
+        largest = 0
         for tick in range(int(3_600 / TICK)):
             part = list(islice(events, int(RATE * TICK)))
             await buffer.submit(lambda draft, part=part: [draft.append(e, Lane.SENSOR) for e in part], now=True)
             stored += len(part)
             clock.now += timedelta(seconds=TICK)
-            largest.append(max(largest[0], buffer.lanes[Lane.SENSOR]))
+            largest = max(largest, buffer.lanes[Lane.SENSOR])
             if tick * TICK < OUTAGE:
                 continue
             claim = await buffer.claim(Lane.SENSOR, 100, 1 << 20)
@@ -57,7 +56,7 @@ async def work(folder, hours):
         unused = await buffer.unused_deks(f"{clock.now:%Y-%m-%d}")
         await buffer.submit(lambda draft, unused=unused: draft.retire_deks(unused), now=True)
         found.append({
-            "hour": hour + 1, "rows": buffer.lanes[Lane.SENSOR], "largest": largest[0],
+            "hour": hour + 1, "rows": buffer.lanes[Lane.SENSOR], "largest": largest,
             "file": (folder / "b.db").stat().st_size, "wal": (folder / "b.db-wal").stat().st_size,
             "resident": resident(),
         })  # fmt: skip

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from recording import said_by
-from workload import GATEWAY, PATCHES, frame_of, key_of, marked, open_buffer
+from workload import GATEWAY, frame_of, key_of, marked, open_buffer
 
 from agent.counters import Counters
 from agent.ingest import Ingest
@@ -167,6 +167,3 @@ async def _swapped(folder, kek, verdict):
     if row in (await buffer.claim(Lane.TELEMETRY, 100_000, 1 << 30)).rows:
         verdict.corrupt.append(f"row {row} is served in a lane it was not sealed for")
     await buffer.close()
-
-
-__all__ = ["PATCHES", "Known", "judge", "known_at"]
