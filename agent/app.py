@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -11,8 +10,10 @@ from agent import control, systemd
 from agent.ble import ble_links
 from agent.commands import Commands
 from agent.counters import Counters
+from agent.ending import end_at_once
 from agent.ingest import Ingest
 from agent.jobs import Jobs
+from agent.room import Room
 from agent.setup import NoUpstream, mqtt_links, open_buffer_soon, socket_path, upstream
 from agent.status import Live
 from agent.supervisor import Supervisor, pump
@@ -27,8 +28,6 @@ from uploader.base import Upstream
 
 log = logging.getLogger(__name__)
 
-EX_IOERR = 74
-
 
 class Gateway:
     """One running gateway. `links` come in addition to those of the settings (the demo's replayed capture)."""
@@ -36,11 +35,13 @@ class Gateway:
     def __init__(self, buffer: EventBuffer, settings: Settings, links: Sequence[Link] = ()) -> None:
         self.buffer, self.settings = buffer, settings
         self.counters = Counters()
-        self.links: list[Link] = [*mqtt_links(settings), *ble_links(settings, buffer), *links]
+        mqtt = mqtt_links(settings)
+        self.links: list[Link] = [*mqtt, *ble_links(settings, buffer), *links]
         self._upstream = upstream(settings)
         self.supervisor = Supervisor(settings.upstream.deadline_seconds + 60.0)
         self.jobs = Jobs(buffer)
         self.ingest = Ingest(buffer, settings.gateway.id, self.counters)
+        self.room = Room(buffer, mqtt[1:], partial(self.supervisor.mark, "room"))
         self.sync = self._sync(self._upstream) if not isinstance(self._upstream, NoUpstream) else None
         live = Live(
             datetime.now(UTC),
@@ -84,6 +85,7 @@ class Gateway:
             )
         if self.sync:
             tasks.append(asyncio.create_task(keep("sync", self.sync.run)))
+        tasks.append(asyncio.create_task(keep("room", self.room.run)))
         tasks.append(asyncio.create_task(keep("watchdog", self.supervisor.feed_watchdog)))
         stopping = asyncio.create_task(stop.wait())
         links = ", ".join(link.state.name for link in self.links) or "no link is enabled"
@@ -113,7 +115,7 @@ def _end_if_the_medium_failed(tasks: Sequence["asyncio.Task[None]"]) -> None:
         error = task.exception() if task.done() and not task.cancelled() else None
         if isinstance(error, MediumError):
             log.critical("ending at once, nothing more is acknowledged: %s", error)
-            os._exit(EX_IOERR)
+            end_at_once(error)
         elif error is not None:
             raise error
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from agent.records import missing
 from buffer.devices import DeviceRecord
 from buffer.draft import Draft
+from buffer.room import Level
 from buffer.store import EventBuffer
 from config.settings import Settings
 from device_drivers.base import RecordAccess
@@ -42,6 +43,8 @@ class Registry:
 
     def missing(self, device_id: str, access: RecordAccess) -> Missing | None:
         known = self._buffer.devices.get(device_id)
+        if self._buffer.level >= Level.PAUSE:
+            return None  # they wait on the patch
         return missing(self._buffer, known.record, access) if known else None
 
 

@@ -110,6 +110,8 @@ def _size(octets: int) -> str:
 
 def show_stats(result: dict[str, Any]) -> str:
     """For people."""
+    from agent.show import fullness_lines
+
     database, quota, aside = result["database"], result["quota"], result["quarantine"]
     in_use = f"{quota['percent']} % of the quota ({quota['octets'] >> 20} MiB) in use"
     free = f"{database['free_pages']} of {database['pages']} pages free"
@@ -123,8 +125,7 @@ def show_stats(result: dict[str, Any]) -> str:
     lines.append(f"Quarantine: {aside['entries']} entries, {_size(aside['octets'])}; {result['not_kept']} not kept")
     if result["unsaved"]:
         lines.append(f"{result['unsaved']} submissions are not durable yet")
-    if result["disk_full"]:
-        lines.append("DISK FULL: nothing is acknowledged to patches until there is room")
+    lines += fullness_lines(result["buffer"])
     return "\n".join(lines)
 
 

@@ -5,7 +5,8 @@ import signal
 import sys
 
 from agent import logs
-from agent.app import EX_IOERR, run_gateway
+from agent.app import run_gateway
+from agent.ending import end_at_once
 from buffer.errors import MediumError, StoreError
 from config.settings import Settings
 from device_drivers.registry import row_problem
@@ -28,8 +29,7 @@ def run_daemon(settings: Settings) -> int:
     try:
         asyncio.run(run())
     except MediumError as error:
-        print(f"patch-gateway: {error}", file=sys.stderr)
-        return EX_IOERR
+        end_at_once(error)
     except StoreError as error:
         print(f"patch-gateway: {error}", file=sys.stderr)
         return 1

@@ -3,10 +3,11 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from buffer.lanes import Lane, lane_of
 from schemas.envelope import ENVELOPES
@@ -66,6 +67,26 @@ def make_event(
     except ValidationError as error:
         return Unfit(reason_of(error))
     return Ready(to_wire(envelope), lane_of(event_type, data))
+
+
+def at_time(event: WireEvent, captured: datetime, true: datetime) -> WireEvent | Unfit:
+    """The event with the true time wherever it has the one of its capture, by a clock that was wrong."""
+    body = from_json(event.body)
+    for fields in (body, body["data"]):
+        for name, value in fields.items():
+            if _is_time(value, captured):
+                fields[name] = true.isoformat()
+    try:
+        return to_wire(ENVELOPES[EventType(body["type"])].model_validate_json(to_json(body)))
+    except ValidationError as error:
+        return Unfit(reason_of(error))
+
+
+def _is_time(value: object, moment: datetime) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value) == moment
+    except (ValueError, TypeError):
+        return False
 
 
 def reason_of(error: ValidationError) -> str:

@@ -1,6 +1,6 @@
 """Gap markers: `audit_trail` events that name what is missing, made in the transaction that makes it missing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from pydantic import TypeAdapter, ValidationError
@@ -36,11 +36,41 @@ def unreadable_rows(claim: Claim, gateway_id: str) -> Callable[[Draft], None]:
 
     def decide(draft: Draft) -> None:
         draft.forget([row for row, _ in claim.damaged], claim.lane)
-        for row, sealed in claim.damaged:
-            draft.quarantine(entry("buffer", f"row {row} does not open under its key", "buffer", draft.now, sealed))
-        reason = "stored events do not open under their key; their sealed octets are in quarantine"
-        marker = GapMarker(reason=reason, count=len(claim.damaged), first_at=draft.now, last_at=draft.now)
-        append_marker(draft, marker, gateway_id)
+        unreadable(draft, claim.damaged, gateway_id)
+
+    return decide
+
+
+def unreadable(draft: Draft, damaged: Sequence[tuple[int, bytes]], gateway_id: str) -> None:
+    """Set rows that do not open aside and name them; taking them out is the caller's."""
+    if not damaged:
+        return
+    for row, sealed in damaged:
+        draft.quarantine(entry("buffer", f"row {row} does not open under its key", "buffer", draft.now, sealed))
+    reason = "stored events do not open under their key; their sealed octets are in quarantine"
+    marker = GapMarker(reason=reason, count=len(damaged), first_at=draft.now, last_at=draft.now)
+    append_marker(draft, marker, gateway_id)
+
+
+_THINNED = "the buffer was nearly full: its oldest readings and telemetry were given up"
+
+
+def given_up(claims: Sequence[Claim], gateway_id: str) -> Callable[[Draft], int]:
+    """Take rows out for ever, with a marker for each patch that says how many and of what time; how many they were."""
+
+    def decide(draft: Draft) -> int:
+        times: dict[str | None, list[datetime]] = {}
+        for claim in claims:
+            draft.forget([*claim.rows, *(row for row, _ in claim.damaged)], claim.lane)
+            for event in claim.events:
+                at = datetime.fromisoformat(from_json(event.body)["occurred_at"])
+                times.setdefault(device_id_of(event.idempotency_key.split(".")[0]), []).append(at)
+            unreadable(draft, claim.damaged, gateway_id)
+        for device_id, moments in times.items():
+            first, last = min(moments), max(moments)
+            marker = GapMarker(reason=_THINNED, device_id=device_id, count=len(moments), first_at=first, last_at=last)
+            append_marker(draft, marker, gateway_id)
+        return sum(map(len, times.values()))
 
     return decide
 

@@ -28,6 +28,7 @@ from buffer.devices import DeviceRecord
 from buffer.draft import Draft
 from buffer.lanes import Lane
 from buffer.quarantine import Quarantined
+from buffer.room import Level
 from buffer.store import EventBuffer
 from device_drivers.base import Frame, Place
 from device_drivers.links.base import Asked, Batch
@@ -66,7 +67,8 @@ class Ingest:
             no_more = self._preparer.no_more(batch.exhausted, known.record if known else None)
             items += [no_more] if no_more else []
         urgent = any(isinstance(item, NewEvent) and item.ready.lane is Lane.URGENT for item in items)
-        future = self._buffer.submit(self._decision(items), now=urgent)
+        scarce = transport == "ble" and self._buffer.level >= Level.PAUSE
+        future = self._buffer.submit(self._decision(items, leave=scarce), now=urgent)
         future.add_done_callback(self._count)
         return future, asked
 
@@ -94,8 +96,13 @@ class Ingest:
             log.exception("decoder failed channel=%s", "/".join(frame.channel))
             return [refused(frame, "internal error while decoding: please report it", frame.payload)]
 
-    def _decision(self, items: Sequence[Item]) -> Callable[[Draft], list[Fate]]:
-        return lambda draft: [self._decide_safely(draft, item) for item in items]
+    def _decision(self, items: Sequence[Item], *, leave: bool) -> Callable[[Draft], list[Fate]]:
+        return lambda draft: [
+            ("left_on_patch", item.device_id, None)
+            if leave and isinstance(item, NewEvent) and _can_wait(draft, item)
+            else self._decide_safely(draft, item)
+            for item in items
+        ]
 
     def _decide_safely(self, draft: Draft, item: Item, *, anew: bool = False) -> Fate:
         """A bug in one decision must not keep the whole batch from being acknowledged, now and at every redelivery."""
@@ -128,7 +135,7 @@ class Ingest:
         if isinstance(item, NewRefusal):
             return self._decide(draft, item.item)
         if isinstance(item, NewEvent):
-            draft.append(item.ready.event, item.ready.lane, item.device_id)
+            draft.append(item.ready.event, item.ready.lane, item.device_id, item.captured)
             return "durable", item.device_id, item
         return self._take_adhesion(draft, record, item)
 
@@ -156,7 +163,7 @@ class Ingest:
         )
         if isinstance(made, Unfit):
             raise TypeError(f"a device status made no event: {made.reason}")
-        draft.append(made.event, made.lane, item.device_id)
+        draft.append(made.event, made.lane, item.device_id, item.captured)
         draft.put_device(record.model_copy(update={"facts": {**record.facts, fact: said}}))
         return "durable", item.device_id, item
 
@@ -178,6 +185,14 @@ class Ingest:
                 self._counters.add(name, device_id if device_id in self._buffer.devices else None)
             if item is not None:
                 _remember(self._counters.last.setdefault(item.device_id, LastSeen()), item)
+
+
+def _can_wait(draft: Draft, item: NewEvent) -> bool:
+    """May it stay on its patch, from where it is fetched when there is room?"""
+    record = draft.device(item.device_id)
+    if record is None or item.ready.lane not in (Lane.SENSOR, Lane.TELEMETRY):
+        return False
+    return any(access.stream == item.place.stream for access in accesses(record))
 
 
 def _place_of(item: NewEvent | NewAdhesion | NewRefusal) -> Place:

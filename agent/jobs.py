@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from agent.clock import release_held
 from agent.gaps import quarantine_overflow
 from buffer.store import EventBuffer
 
@@ -47,6 +48,7 @@ class Jobs:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self.states: list[JobState] = []
         self._add("gap_markers", 60, self._gap_markers)
+        self._add("held_events", 10, self._held_events)
         self._add("retire_data_keys", 3_600, self._retire_data_keys)
         self._add("truncate_wal", 6 * 3_600, self._truncate_wal)
         self._add("quick_check", 24 * 3_600, self._quick_check)
@@ -72,14 +74,18 @@ class Jobs:
         self._scheduler.add_job(job, FromNow(seconds), coalesce=True, max_instances=1, misfire_grace_time=None, id=name)
 
     async def _gap_markers(self) -> str:
-        rows = await self._buffer.overflow_rows() if self._buffer.overflow else []
+        rows = await self._buffer.look.overflow_rows() if self._buffer.overflow else []
         if not rows:
             return "nothing to name"
         made = await self._buffer.submit(quarantine_overflow(rows, self._buffer.gateway_id), now=True)
         return f"{made} markers"
 
+    async def _held_events(self) -> str:
+        released = await release_held(self._buffer)
+        return f"{released} released, {self._buffer.held} wait for the clock"
+
     async def _retire_data_keys(self) -> str:
-        unused = await self._buffer.unused_deks(f"{datetime.now(UTC):%Y-%m-%d}")
+        unused = await self._buffer.look.unused_deks(f"{datetime.now(UTC):%Y-%m-%d}")
         if unused:
             await self._buffer.submit(lambda draft: draft.retire_deks(unused))
         return f"{len(unused)} retired"
@@ -89,7 +95,7 @@ class Jobs:
         return "done"
 
     async def _quick_check(self) -> str:
-        if await self._buffer.quick_check():
+        if await self._buffer.look.quick_check():
             return "ok"
         log.error("the buffer's quick_check found damage: run `patch-gateway status` and keep the file")
         return "damaged"

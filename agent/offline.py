@@ -14,8 +14,9 @@ from pydantic import JsonValue
 
 from agent.commands import Commands, Failed
 from agent.control import Answer, NotRunning, ask
+from agent.ending import end_at_once
 from agent.setup import PATIENCE_SECONDS, credentials_directory, kek_path, open_buffer, socket_path
-from buffer.errors import InUseError, StoreError
+from buffer.errors import InUseError, MediumError, StoreError
 from config.settings import Settings
 
 UNIT = "patch-gateway"
@@ -40,6 +41,8 @@ def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue
         return asyncio.run(run())
     except InUseError:
         raise
+    except MediumError as error:
+        end_at_once(error)
     except StoreError as error:
         return Answer(ok=False, error=str(error))
 

@@ -50,6 +50,7 @@ class NewEvent:
     ready: Ready
     data: Mapping[str, Any]
     type: EventType
+    captured: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,7 @@ class NewStatus:
     session_id: str
     data: Mapping[str, Any]
     occurred_at: str | None
+    captured: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +180,7 @@ class Preparer:
             self._wears[record.device_id].facts.update(decoded.facts)
             yield NewFacts(record.device_id, record.session_id, decoded.facts)
         for observation in decoded.observations:
-            found = self._observed(record, observation)
+            found = self._observed(record, observation, frame.received_at)
             if isinstance(found, Unfit):
                 yield _refusal(record, frame, Refused(frame.payload, found.reason, observation.place))
             else:
@@ -186,9 +188,11 @@ class Preparer:
         if decoded.writes or decoded.reads:
             yield Asked(frame.device, decoded.writes, decoded.reads)
 
-    def _observed(self, record: DeviceRecord, seen: Observation) -> NewEvent | NewStatus | NewAdhesion | Unfit:
+    def _observed(
+        self, record: DeviceRecord, seen: Observation, captured: datetime
+    ) -> NewEvent | NewStatus | NewAdhesion | Unfit:
         if seen.place is None:
-            return NewStatus(record.device_id, record.session_id, seen.data, seen.occurred_at)
+            return NewStatus(record.device_id, record.session_id, seen.data, seen.occurred_at, captured)
         if seen.type is EventType.PATCH_APPLICATION:
             fields = {**seen.data, "timestamp": seen.occurred_at}
             try:
@@ -211,7 +215,7 @@ class Preparer:
             return ready
         if record.not_before and datetime.fromisoformat(str(seen.occurred_at)) < record.not_before:
             return _BEFORE_PAIRING
-        return NewEvent(record.device_id, record.session_id, seen.place, ready, data, seen.type)
+        return NewEvent(record.device_id, record.session_id, seen.place, ready, data, seen.type, captured)
 
 
 def _not_ours(record: DeviceRecord | None, transport: str) -> str | None:

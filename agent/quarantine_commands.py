@@ -9,6 +9,7 @@ from typing import Any
 from agent.ingest import Ingest
 from agent.quarantine import about, discard, frame_of, payload_of, problem, send_again
 from agent.setup import database_path
+from agent.status import fullness
 from buffer.quarantine import Quarantined
 from buffer.store import EventBuffer
 from config.settings import Settings
@@ -21,20 +22,20 @@ _AT_A_TIME = 500
 async def stats(buffer: EventBuffer, settings: Settings) -> dict[str, Any]:
     """How full the buffer is, and with what."""
     path = database_path(settings)
-    pages, free = await buffer.pages()
+    pages, free = await buffer.look.pages()
     quota = settings.buffer.quota_mib << 20
     return {
         "database": {"octets": _size(path), "pages": pages, "free_pages": free, "wal_octets": _size(path, "-wal")},
         "quota": {"octets": quota, "percent": round(100 * (pages - free) * buffer.page_size / quota, 2)},
         "lanes": {
-            lane.name.lower(): {"rows": rows, "oldest_day": await buffer.oldest_day(lane)}
+            lane.name.lower(): {"rows": rows, "oldest_day": await buffer.look.oldest_day(lane)}
             for lane, rows in buffer.lanes.items()
         },
         "quarantine": {"entries": buffer.quarantined, "octets": buffer.quarantine_octets},
         "not_kept": sum(buffer.overflow.values()),
         "patches": len(buffer.devices),
         "unsaved": buffer.unsaved,
-        "disk_full": buffer.full,
+        "buffer": fullness(buffer),
     }
 
 
@@ -47,9 +48,9 @@ async def quarantine(buffer: EventBuffer, ingest: Ingest, arguments: Mapping[str
     """list, show, requeue, discard; a text says why not. No `ids`: every entry, some at a time."""
     action, ids = arguments.get("action"), arguments.get("ids")
     if action == "list":
-        rows = await buffer.quarantine_entries(int(arguments.get("limit") or 100))
+        rows = await buffer.look.quarantine_entries(int(arguments.get("limit") or 100))
         return {"entries": [about(*row) for row in rows], "all": buffer.quarantined}
-    there = await buffer.quarantine_ids()
+    there = await buffer.look.quarantine_ids()
     missing = sorted(set(ids or ()) - set(there))
     if missing:
         return f"There is no entry {missing[0]}: `patch-gateway buffer quarantine list` shows those that are."
@@ -69,14 +70,14 @@ def _parts(ids: Sequence[int]) -> Iterator[Sequence[int]]:
 
 
 async def _items(buffer: EventBuffer, ids: Sequence[int]) -> list[tuple[int, Quarantined]]:
-    found = [(row, await buffer.quarantine_entry(row)) for row in ids]
+    found = [(row, await buffer.look.quarantine_entry(row)) for row in ids]
     return [(row, entry[1]) for row, entry in found if entry is not None]
 
 
 async def _shown(buffer: EventBuffer, ids: Sequence[int], *, reveal: bool) -> dict[str, Any]:
     if reveal:
         log.warning("quarantine: values were shown entries=%s", ",".join(map(str, ids)))
-    found = [(row, await buffer.quarantine_entry(row)) for row in ids]
+    found = [(row, await buffer.look.quarantine_entry(row)) for row in ids]
     return {
         "entries": [
             about(row, *entry) | {"payload": payload_of(entry[1], reveal=reveal)} for row, entry in found if entry

@@ -8,10 +8,12 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from agent.counters import Counters
+from agent.ending import end_at_once
 from agent.ingest import Fate, Ingest
 from agent.progress import shown
 from agent.replay import Device, Replay
 from agent.setup import open_buffer
+from buffer.errors import MediumError
 from buffer.store import EventBuffer
 from config.settings import Settings
 from device_drivers.base import Frame
@@ -21,7 +23,7 @@ from device_drivers.links.base import Batch
 from device_drivers.registry import profile_name
 
 _BATCH, _ON_THE_WAY = 50, 8
-_FATES = {"durable", "unchanged", "duplicate", "quarantined", "overflowed", "waiting"}
+_FATES = {"durable", "unchanged", "duplicate", "quarantined", "overflowed", "waiting", "left_on_patch"}
 
 
 class ReplayInto:
@@ -84,6 +86,8 @@ class ReplayInto:
         """What happened, in words."""
         named = ", ".join(f"{count} {name}" for name, count in self.fates.most_common() if name in _FATES)
         lines = [f"into the buffer: {named or 'nothing'}"]
+        if self.fates["left_on_patch"]:
+            lines.append("  the buffer has little room: what a patch could give again was not stored")
         if self.fates["quarantined"]:
             lines.append("  why: patch-gateway buffer quarantine list")
         lines += [f"  {device_id} (--device) is not paired here: pair it" for device_id in sorted(self._unknown)]
@@ -97,7 +101,10 @@ class ReplayInto:
 
 def replay_into(settings: Settings, replay: Replay, stream: BinaryIO, pace: Pace | None) -> ReplayInto:
     """The finished pass; InUseError while the daemon runs, other StoreErrors where the buffer cannot be used."""
-    return asyncio.run(_replay_into(settings, replay, stream, pace))
+    try:
+        return asyncio.run(_replay_into(settings, replay, stream, pace))
+    except MediumError as error:
+        end_at_once(error)
 
 
 async def _replay_into(settings: Settings, replay: Replay, stream: BinaryIO, pace: Pace | None) -> ReplayInto:

@@ -12,7 +12,7 @@ from buffer.keys import read_kek
 from buffer.quarantine import Limits
 from buffer.store import EventBuffer
 from config.load import SettingsError
-from config.settings import Settings
+from config.settings import Buffer, Settings
 from device_drivers.links.mqtt import MqttLink
 from device_drivers.links.mqtt_connection import MqttOptions
 from device_drivers.profiles.mqtt_topics import BULK_KINDS, URGENT_KINDS
@@ -63,10 +63,16 @@ async def open_buffer(settings: Settings) -> EventBuffer:
         kek,
         gateway_id=settings.gateway.id,
         quota_octets=settings.buffer.quota_mib << 20,
-        limits=Limits(settings.buffer.quarantine_mib << 20, settings.buffer.quarantine_per_sender),
+        limits=_limits(settings.buffer),
+        reserve_octets=settings.buffer.reserve_mib << 20,
         tick=settings.buffer.tick_seconds,
         cap=settings.buffer.commit_cap,
     )
+
+
+def _limits(section: Buffer) -> Limits:
+    """What strangers send must not fill the buffer."""
+    return Limits(min(section.quarantine_mib, section.quota_mib // 4) << 20, section.quarantine_per_sender)
 
 
 def secret(file: Path | None, credential: str, setting: str) -> str | None:

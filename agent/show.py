@@ -4,6 +4,12 @@ from typing import Any
 
 from agent.status import lane_words
 
+_LEVELS = {
+    "warn": "FILLS UP",
+    "pause": "NEARLY FULL, readings and telemetry wait on patches and at the broker",
+    "thin": "FULL, its oldest readings and telemetry are given up and named by gap markers",
+}
+
 
 def show_status(shown: dict[str, Any]) -> str:
     """`status` for people: what works, what does not and why."""
@@ -17,8 +23,7 @@ def show_status(shown: dict[str, Any]) -> str:
         mark = "ok  " if upstream["reachable"] else "DOWN" if upstream["reachable"] is False else "--  "
         lines.append(f"  {mark} upstream: {upstream['reason']}, {upstream['acknowledged']} events acknowledged")
     lines.append(f"Queue: {lane_words(shown['queue'])}")
-    if shown["disk_full"]:
-        lines.append("DISK FULL: nothing is acknowledged to patches until there is room")
+    lines += fullness_lines(shown["buffer"])
     quarantine = shown["quarantine"]
     lines.append(f"Quarantine: {quarantine['entries']} entries, {quarantine['not_kept']} not kept")
     lines += [f"  {item['sender']}: {item['reason']} ({item['seen']}x)" for item in quarantine["newest"]]
@@ -27,6 +32,19 @@ def show_status(shown: dict[str, Any]) -> str:
         lines.append("Counted: " + ", ".join(f"{name} {count}" for name, count in sorted(refused.items())))
     lines.append(show_patches(shown))
     return "\n".join(lines)
+
+
+def fullness_lines(shown: dict[str, Any]) -> list[str]:
+    """Where a person should know of it."""
+    lines = []
+    if shown["trouble"]:
+        lines.append(f"NOTHING IS ACKNOWLEDGED: {shown['trouble']}; patches and broker keep what they have")
+    full = f"{shown['percent']} % of its quota used, {shown['disk_free_octets'] >> 20} MiB left on its disk"
+    if shown["level"] != "fine":
+        lines.append(f"BUFFER {_LEVELS[shown['level']]}: {full}")
+    if shown["held_for_the_clock"]:
+        lines.append(f"{shown['held_for_the_clock']} events wait for the clock to be right")
+    return lines
 
 
 def show_patches(shown: dict[str, Any]) -> str:

@@ -49,10 +49,10 @@ async def status(buffer: EventBuffer, settings: Settings, live: Live | None) -> 
             "not_kept": sum(buffer.overflow.values()),
             "newest": [
                 {"reason": item.reason, "sender": item.sender, "seen": seen, "received_at": _text(item.received_at)}
-                for _, seen, item in await buffer.quarantine_entries(5)
+                for _, seen, item in await buffer.look.quarantine_entries(5)
             ],
         },
-        "disk_full": buffer.full,
+        "buffer": fullness(buffer),
     }
     if live is None:
         return shown
@@ -76,6 +76,17 @@ async def status(buffer: EventBuffer, settings: Settings, live: Live | None) -> 
             for job in live.jobs
         ],
         "restarted_tasks": live.restarts,
+    }
+
+
+def fullness(buffer: EventBuffer) -> dict[str, Any]:
+    """How full the buffer is, and what keeps it from taking more."""
+    return {
+        "level": buffer.level.name.lower(),
+        "percent": round(100 * buffer.room.share, 1),
+        "disk_free_octets": buffer.room.free,
+        "trouble": buffer.trouble.value if buffer.trouble else None,
+        "held_for_the_clock": buffer.held,
     }
 
 

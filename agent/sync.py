@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from agent.counters import Counters
 from agent.gaps import unreadable_rows
 from buffer.draft import Draft
+from buffer.errors import InUseError
 from buffer.lanes import Lane, next_lane
 from buffer.quarantine import Quarantined, entry
 from buffer.store import Claim, EventBuffer
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 _UNAUTHORISED_WAIT = 60.0
 _IDLE_WAIT = 5.0
-_NOTHING_CLAIMED_WAIT = 0.2
+_NOTHING_CLAIMED_WAIT, _LOCKED_WAIT = 0.2, 1.0
 
 
 @dataclass(slots=True)
@@ -106,7 +107,10 @@ class Sync:
         if lane is None:
             return None
         self._turn += 1
-        claim = await self._buffer.claim(lane, self._batch_events, self._batch_octets)
+        try:
+            claim = await self._buffer.claim(lane, self._batch_events, self._batch_octets)
+        except InUseError:
+            return _LOCKED_WAIT
         if claim.damaged:
             await self._set_damaged_aside(claim)
         if not claim.events:

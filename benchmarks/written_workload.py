@@ -5,6 +5,7 @@ disk: before, after, and after a checkpoint.
 """
 
 import asyncio
+import json
 import os
 import sys
 from collections import Counter
@@ -31,12 +32,13 @@ class Work:
         self._counts: Counter[tuple[str, str]] = Counter()
 
     async def pair(self) -> None:
-        """Every patch of the fleet."""
-        now = datetime.now(UTC)
-        for device_id in {event.idempotency_key.split(".")[0] for event in self._events}:
+        """Every patch of the fleet, with the patient and the wear of its events."""
+        bodies = [json.loads(event.body) for event in self._events]
+        for body in {body["data"]["device_id"]: body for body in bodies}.values():
             record = DeviceRecord(
-                device_id=device_id, batch_number="BATCH_20261101_ABC", device_type="diagnostic_sensor",
-                transport="mqtt", activation_method="manual_entry", session_id="wear", paired_at=now,
+                device_id=body["data"]["device_id"], batch_number="BATCH_20261101_ABC", device_type="diagnostic_sensor",
+                transport="mqtt", activation_method="manual_entry", patient=body.get("user_id"),
+                session_id=body.get("session_id", "wear"), paired_at=datetime.now(UTC),
             )  # fmt: skip
             await self._buffer.submit(lambda draft, record=record: draft.put_device(record), now=True)
 
@@ -66,9 +68,13 @@ def _say(word: str) -> None:
 async def main() -> None:
     """As above."""
     folder, per_commit, events, warm_up = Path(sys.argv[1]), *map(int, sys.argv[2:5])
-    buffer = await EventBuffer.open(folder / "buffer.db", os.urandom(32), gateway_id="bench")
-    fleet = wire_events(7, bare="bare" in sys.argv[5:])
-    work = Work(buffer, list(islice(fleet, events + warm_up + 2 * per_commit)))
+    made = list(islice(wire_events(7, bare="bare" in sys.argv[5:]), events + warm_up + 2 * per_commit))
+    first = json.loads(made[0].body)
+    received = datetime.fromisoformat(first["occurred_at"])
+    buffer = await EventBuffer.open(
+        folder / "buffer.db", os.urandom(32), gateway_id=first["producer"], clock=lambda: received
+    )
+    work = Work(buffer, made)
     await work.pair()
     await work.run(warm_up, 1_000)
     _say("ready")

@@ -10,10 +10,13 @@ from pathlib import Path
 import aiosqlite
 
 from buffer.errors import InUseError, MediumError, SchemaError
+from buffer.medium import Trouble, medium_failed, trouble_of
 
 PAGE_SIZE = 2048
 _WAL_PAGES = 2000  # 4 MiB of WAL between checkpoints
 _FULL = 2
+# How long a statement waits for another program that has the database locked, before it fails.
+_LOCKED_SECONDS = 1.0
 _MIGRATION = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -49,9 +52,16 @@ def drop_cached_pages(database: Path) -> None:
 
 
 async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
-    """The one writing connection: WAL, synchronous=FULL read back, migrated. MediumError or SchemaError."""
-    os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = await aiosqlite.connect(database, isolation_level=None)
+    """The one writing connection: WAL, synchronous=FULL read back, migrated. MediumError, SchemaError, or InUseError
+    while another program has it locked.
+
+    Where the medium fails the connection stays as it is: closing it would write. The process must end.
+    """
+    try:
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise MediumError(f"{database} cannot be opened: {error}") from error
+    connection = await aiosqlite.connect(database, isolation_level=None, timeout=_LOCKED_SECONDS)
     try:
         await connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
         mode = await _pragma(connection, "journal_mode=WAL")
@@ -66,9 +76,15 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
         if await _pragma(connection, "quick_check(1)") != "ok":
             raise MediumError(f"{database} is damaged (quick_check failed).")
         await _migrate(connection, database)
-    except sqlite3.DatabaseError as error:
-        await connection.close()
+    except sqlite3.Error as error:
+        if trouble_of(error) is Trouble.LOCKED:
+            await connection.close()
+            raise InUseError(f"Another program has {database} locked: end it, and try again.") from error
+        if not medium_failed(error):
+            await connection.close()
         raise MediumError(f"{database} cannot be opened: {error}") from error
+    except MediumError:
+        raise
     except BaseException:
         await connection.close()
         raise
@@ -77,7 +93,9 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
 
 async def open_reader(database: Path) -> aiosqlite.Connection:
     """A second connection that only reads, so that a claim never waits behind a commit."""
-    connection = await aiosqlite.connect(f"file:{database}?mode=ro", uri=True, isolation_level=None)
+    connection = await aiosqlite.connect(
+        f"file:{database}?mode=ro", uri=True, isolation_level=None, timeout=_LOCKED_SECONDS
+    )
     await connection.execute("PRAGMA query_only=ON")
     return connection
 

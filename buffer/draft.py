@@ -10,11 +10,12 @@ from pydantic_core import to_json
 
 from buffer.devices import DeviceRecord, Former
 from buffer.errors import SealError
+from buffer.held import UNKNOWN_DAY, Held, Moment, seal_held
 from buffer.keys import KEY_LENGTH, KeyRing
 from buffer.lanes import Lane
 from buffer.marks import Mark
 from buffer.quarantine import Limits, Quarantined, entry
-from buffer.sealing import CURRENT_DICTIONARY, Dek, pack
+from buffer.sealing import CURRENT_DICTIONARY, Dek
 from buffer.state import GATEWAY_REF, REGISTRY_DAY, Entry, Journal, MarkKey, State, Waiting
 from schemas.wire import WireEvent
 
@@ -27,8 +28,9 @@ _BOOTS_KEPT = 8
 _MAX_OVERFLOWING = 1_000
 
 _INSERT_EVENT = "INSERT INTO event(lane, dek_id, sealed) VALUES (?, ?, ?)"
+_INSERT_HELD = "INSERT INTO held(lane, dek_id, sealed) VALUES (?, ?, ?)"
 _DELETE_EVENT = "DELETE FROM event WHERE id = ?"
-_INSERT_DEK = "INSERT INTO dek(id, device_ref, day, epoch, dict_id, wrapped) VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_DEK = "INSERT INTO dek(id, device_ref, day, epoch, dict_id, wrapped, words) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PUT_DEVICE = (
     "INSERT INTO device(ref, blind, dek_id, sealed) VALUES (?, ?, ?, ?)"
     " ON CONFLICT(ref) DO UPDATE SET dek_id = excluded.dek_id, sealed = excluded.sealed"
@@ -75,8 +77,13 @@ def dek_context(dek_id: int, device_ref: int, day: str, epoch: int, dict_id: int
 class Draft:
     """Reads see this draft's own changes. Nothing here waits or fails for the disk's sake."""
 
-    def __init__(self, state: State, keys: KeyRing, limits: Limits, now: datetime) -> None:
+    def __init__(
+        self, state: State, keys: KeyRing, limits: Limits, now: datetime, moment: Moment | None = None
+    ) -> None:
         self.now = now.astimezone(UTC)
+        # Only while `now` is not to be believed
+        self._moment = moment
+        self._today = f"{self.now:%Y-%m-%d}"
         self._state, self._keys, self._limits = state, keys, limits
         self._journal = Journal()
         self._ops: list[Op] = []
@@ -86,11 +93,35 @@ class Draft:
 
     # events
 
-    def append(self, event: WireEvent, lane: Lane, device_id: str | None = None) -> None:
-        """Seal one event under its patch's key of today; the gateway's own key without a (paired) patch."""
-        known = self._state.devices.get(device_id) if device_id else None
-        dek = self._dek(known.ref if known else GATEWAY_REF, f"{self.now:%Y-%m-%d}")
-        self._ops.append(Op(_INSERT_EVENT, (lane, dek.id, dek.seal(pack(event), lane))))
+    def append(
+        self, event: WireEvent, lane: Lane, device_id: str | None = None, captured: datetime | None = None
+    ) -> None:
+        """Seal one event under its patch's key of today; the gateway's own key without a (paired) patch.
+
+        While the clock is not right it is held: `captured` (else `now`) is the time in it that this clock told.
+        """
+        if self._moment is not None:
+            dek = self._dek_of(device_id, UNKNOWN_DAY)
+            sealed = seal_held(dek, event, lane, (self._moment, self.now), captured or self.now)
+            self._ops.append(Op(_INSERT_HELD, (lane, dek.id, sealed)))
+            self._count(self._state.numbers, "held", 1)
+            return
+        dek = self._dek_of(device_id, self._today)
+        self._insert(event, lane, dek)
+
+    def release(self, held: Held, event: WireEvent, received: datetime) -> None:
+        """Put a held event, now with its right times, into the queue, under the key of the day it was received on."""
+        record = next((entry.record for entry in self._state.devices.values() if entry.ref == held.device_ref), None)
+        self.drop_held(held.row)
+        self._insert(event, held.lane, self._dek(held.device_ref, f"{received.astimezone(UTC):%Y-%m-%d}", record))
+
+    def drop_held(self, row: int) -> None:
+        """Take a held row out; in this same transaction it is put where it belongs."""
+        self._ops.append(Op("DELETE FROM held WHERE id = ?", (row,)))
+        self._count(self._state.numbers, "held", -1)
+
+    def _insert(self, event: WireEvent, lane: Lane, dek: Dek) -> None:
+        self._ops.append(Op(_INSERT_EVENT, (lane, dek.id, dek.seal_event(event, lane))))
         self._count(self._state.lanes, lane, 1)
 
     def own_key(self) -> str:
@@ -176,7 +207,7 @@ class Draft:
             device_id=device_id, patient=record.patient, until=self.now, not_before=record.not_before,
             facts=record.facts,
         )  # fmt: skip
-        dek = self._dek(GATEWAY_REF, f"{self.now:%Y-%m-%d}")
+        dek = self._dek(GATEWAY_REF, self._today)
         blind = self._keys.blind("device", device_id)
         self._journal.set(self._state.former, device_id, former)
         self._ops.append(
@@ -191,7 +222,7 @@ class Draft:
         before = self._state.waiting.get(ref, ())
         if len(before) >= MAX_WAITING:
             return False
-        dek = self._dek(ref, f"{self.now:%Y-%m-%d}")
+        dek = self._dek_of(device_id, self._today)
         kept = Waiting(dek, dek.seal(report))
         self._journal.set(self._state.waiting, ref, (*before, kept))
         self._ops.append(
@@ -227,7 +258,7 @@ class Draft:
         if digest in state.quarantine:
             self._ops.append(Op(_SEEN_AGAIN, (digest,)))
             return True
-        dek = self._dek(GATEWAY_REF, f"{self.now:%Y-%m-%d}")
+        dek = self._dek(GATEWAY_REF, self._today)
         sealed = dek.seal(item.to_json())
         octets = self._limits.octets_of(sealed)
         if not self._limits.allow(state.senders.get(sender, 0), state.numbers.get("quarantine_octets", 0) + octets):
@@ -310,7 +341,12 @@ class Draft:
         if self._state.numbers["own"] != self._own_before:
             yield Op("UPDATE meta SET value = ? WHERE key = 'own'", (self._state.numbers["own"],))
 
-    def _dek(self, device_ref: int, day: str) -> Dek:
+    def _dek_of(self, device_id: str | None, day: str) -> Dek:
+        """The key of a (paired) patch for a day, else the gateway's own."""
+        known = self._state.devices.get(device_id) if device_id else None
+        return self._dek(known.ref, day, known.record) if known else self._dek(GATEWAY_REF, day)
+
+    def _dek(self, device_ref: int, day: str, record: DeviceRecord | None = None) -> Dek:
         known = self._state.deks.get((device_ref, day))
         if known and known.dict_id == CURRENT_DICTIONARY:
             return known
@@ -318,8 +354,9 @@ class Draft:
         key = os.urandom(KEY_LENGTH)
         epoch = self._keys.epoch
         wrapped = self._keys.wrap(key, dek_context(dek_id, device_ref, day, epoch, CURRENT_DICTIONARY))
-        dek = Dek(dek_id, key)
-        self._ops.append(Op(_INSERT_DEK, (dek_id, device_ref, day, epoch, CURRENT_DICTIONARY, wrapped)))
+        dek = Dek(dek_id, key, words=_words(self._state.gateway_id, day, record))
+        row = (dek_id, device_ref, day, epoch, CURRENT_DICTIONARY, wrapped, dek.sealed_words())
+        self._ops.append(Op(_INSERT_DEK, row))
         self._journal.set(self._state.deks, (device_ref, day), dek)
         return dek
 
@@ -336,4 +373,10 @@ class Draft:
         return total
 
 
-TABLES_WITH_DEK = ("event", "device", "former", "waiting", "quarantine", "overflow")
+def _words(gateway_id: str, day: str, record: DeviceRecord | None) -> list[bytes]:
+    """What the events of one patch and day repeat."""
+    about = (record.device_id, record.patient, record.session_id) if record else ()
+    return [word.encode() for word in (gateway_id, f"{day}T", *about) if word]
+
+
+TABLES_WITH_DEK = ("event", "held", "device", "former", "waiting", "quarantine", "overflow")

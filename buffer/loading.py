@@ -16,6 +16,8 @@ from buffer.quarantine import Limits
 from buffer.sealing import Dek
 from buffer.state import Entry, MarkKey, State, Waiting
 
+SELECT_DEK = "SELECT id, device_ref, day, epoch, dict_id, wrapped, words FROM dek"
+
 
 def quota_pages(quota_octets: int) -> int:
     """The quota in pages of the file."""
@@ -27,7 +29,7 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
     epoch = await _first_open(connection, keys)
     state = State(gateway_id, epoch)
     by_id: dict[int, Dek] = {}
-    for row in await _rows(connection, "SELECT id, device_ref, day, epoch, dict_id, wrapped FROM dek"):
+    for row in await _rows(connection, SELECT_DEK):
         dek = unwrap_dek(row, keys)
         by_id[dek.id] = state.deks[row[1], row[2]] = dek
     for ref, dek_id, sealed in await _rows(connection, "SELECT ref, dek_id, sealed FROM device"):
@@ -60,14 +62,17 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
         last_ref=max(last_ref, last_mark, last_dek_ref),
         last_dek=max(by_id, default=0),
         quarantine_octets=octets,
+        held=(await _rows(connection, "SELECT count(*) FROM held"))[0][0],
     )
     return state
 
 
 def unwrap_dek(row: Any, keys: KeyRing) -> Dek:
-    """A Dek from its row (id, device_ref, day, epoch, dict_id, wrapped)."""
-    dek_id, device_ref, day, epoch, dict_id, wrapped = row
-    return Dek(dek_id, keys.unwrap(wrapped, dek_context(dek_id, device_ref, day, epoch, dict_id)), dict_id)
+    """A Dek from its row, as SELECT_DEK gives it."""
+    dek_id, device_ref, day, epoch, dict_id, wrapped, words = row
+    dek = Dek(dek_id, keys.unwrap(wrapped, dek_context(dek_id, device_ref, day, epoch, dict_id)), dict_id)
+    dek.open_words(words)
+    return dek
 
 
 async def _first_open(connection: aiosqlite.Connection, keys: KeyRing) -> str:

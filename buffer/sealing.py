@@ -1,7 +1,8 @@
-"""One row's life in bytes: compress with the shipped dictionary, seal with the DEK, and back."""
+"""One row's life in bytes: fold, compress with the shipped dictionary, seal with the DEK, and back."""
 
 import os
 import struct
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -10,11 +11,13 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from buffer.errors import SealError
+from buffer.folding import fold, unfold, unpack
 from schemas.wire import WireEvent
 
 FORMAT = 1
-CURRENT_DICTIONARY = 1
-NO_LANE = 255
+CURRENT_DICTIONARY = 2
+# In the place of a lane: what is in no queue, and the words of a key
+NO_LANE, _WORDS_LANE = 255, 254
 # Bound against a decompression bomb; the largest event central takes is 64 KiB.
 MAX_OPENED = 1 << 20
 _AAD = struct.Struct(">BIB")
@@ -39,13 +42,16 @@ def _decompressor(dict_id: int) -> zstandard.ZstdDecompressor:
 
 
 class Dek:
-    """One data key: its row, its dictionary, its cipher."""
+    """One data key: its row, its dictionary, its cipher, the words its events repeat (None: a key of schema 1 or 2)."""
 
-    __slots__ = ("_cipher", "dict_id", "id")
+    __slots__ = ("_cipher", "dict_id", "id", "words")
 
-    def __init__(self, dek_id: int, key: bytes, dict_id: int = CURRENT_DICTIONARY) -> None:
+    def __init__(
+        self, dek_id: int, key: bytes, dict_id: int = CURRENT_DICTIONARY, words: Sequence[bytes] | None = None
+    ) -> None:
         self.id = dek_id
         self.dict_id = dict_id
+        self.words = words
         self._cipher = AESGCM(key)
 
     def seal(self, plain: bytes, lane: int = NO_LANE) -> bytes:
@@ -62,14 +68,19 @@ class Dek:
         except (InvalidTag, ValueError, zstandard.ZstdError):
             raise SealError("a row does not open under its key") from None
 
+    def seal_event(self, event: WireEvent, lane: int) -> bytes:
+        """An event as a row of its lane."""
+        return self.seal(fold(event, self.words or ()), lane)
 
-def pack(event: WireEvent) -> bytes:
-    """Key length, key, body: the key is found without parsing the body."""
-    key = event.idempotency_key.encode("ascii")
-    return bytes([len(key)]) + key + event.body
+    def open_event(self, sealed: bytes, lane: int) -> WireEvent:
+        """The inverse of `seal_event`; SealError as of `open`."""
+        plain = self.open(sealed, lane)
+        return unpack(plain) if self.words is None else unfold(plain, self.words)
 
+    def sealed_words(self) -> bytes:
+        """The words, for the row of the key."""
+        return self.seal(b"\0".join(self.words or ()), _WORDS_LANE)
 
-def unpack(plain: bytes) -> WireEvent:
-    """The inverse of `pack`."""
-    length = plain[0]
-    return WireEvent(plain[1 : 1 + length].decode("ascii"), plain[1 + length :])
+    def open_words(self, sealed: bytes | None) -> None:
+        """Take the words from the row of the key; SealError where they are damaged."""
+        self.words = None if sealed is None else [w for w in self.open(sealed, _WORDS_LANE).split(b"\0") if w]

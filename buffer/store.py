@@ -7,20 +7,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import aiosqlite
 
 from buffer import database
-from buffer.draft import TABLES_WITH_DEK, Decide, T, mark_key
+from buffer.draft import Decide, T, mark_key
 from buffer.errors import MediumError, SealError
+from buffer.held import Moment
 from buffer.keys import KeyRing
 from buffer.lanes import Lane
-from buffer.loading import load, quota_pages, unwrap_dek
+from buffer.loading import load, quota_pages
+from buffer.look import Look
 from buffer.marks import Mark
-from buffer.quarantine import Limits, Quarantined
-from buffer.sealing import Dek, unpack
+from buffer.medium import Trouble, free_octets
+from buffer.quarantine import Limits
+from buffer.reserve import Reserve
+from buffer.room import Level, Room
 from buffer.state import Entry, State
+from buffer.thinning import Part
 from buffer.writer import Writer
 from schemas.wire import WireEvent
 
@@ -44,17 +49,19 @@ class EventBuffer:
 
     def __init__(
         self,
+        path: Path,
         lock: database.Lock,
         connections: Sequence[aiosqlite.Connection],
         state: State,
         keys: KeyRing,
         writer: Writer,
     ) -> None:
-        self._lock = lock
-        self._connection, self._reader = connections
+        self._path, self._lock = path, lock
+        self._connection, reader = connections
         self._state, self._keys, self._writer = state, keys, writer
-        self._deks: dict[int, Dek] = {}
+        self.look = Look(path, reader, keys, writer.fail)
         self._in_flight: dict[Lane, set[int]] = {lane: set() for lane in Lane}
+        self._leaving: set[int] = set()
         self._run = asyncio.create_task(writer.run(), name="buffer writer")
         self._run.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -70,8 +77,14 @@ class EventBuffer:
         tick: float = 0.8,
         cap: int = 4_000,
         clock: Callable[[], datetime] = _utc_now,
+        moment: Callable[[], Moment | None] = lambda: None,
+        reserve_octets: int = 0,
     ) -> Self:
-        """Open or create; InUseError, SealError, SchemaError or MediumError say who must act."""
+        """Open or create; InUseError, SealError, SchemaError or MediumError say who must act. `moment` is None once
+        `clock` is to be believed: until then events are held.
+
+        After a MediumError the process must end at once: nothing is closed, as that would write.
+        """
         lock = database.Lock(path)
         opened: list[aiosqlite.Connection] = []
         try:
@@ -81,20 +94,32 @@ class EventBuffer:
             keys = KeyRing(kek)
             state = await load(connection, keys, gateway_id, limits)
             opened.append(await database.open_reader(path))
-        except BaseException:
-            for connection in opened:
+            reserve = Reserve(path, reserve_octets)
+            if free_octets(path) >= 3 * reserve_octets:
+                await asyncio.to_thread(reserve.take)
+        except sqlite3.Error as error:
+            lock.release()
+            raise MediumError(f"{path} cannot be read: {error}") from error
+        except BaseException as error:
+            for connection in () if isinstance(error, MediumError) else opened:
                 await connection.close()
             lock.release()
             raise
-        writer = Writer(connection, path, state, keys, limits=limits, tick=tick, cap=cap, clock=clock)
-        return cls(lock, opened, state, keys, writer)
+        writer = Writer(
+            connection, path, state, keys, limits=limits, tick=tick, cap=cap, clock=clock, moment=moment,
+            quota_pages=quota_pages(quota_octets), reserve=reserve,
+        )  # fmt: skip
+        await writer.look()
+        return cls(path, lock, opened, state, keys, writer)
 
     async def close(self) -> None:
-        """Commit what is pending and close; after a MediumError end the process instead."""
+        """Commit what is pending and close. After a MediumError nothing is closed: the process must end."""
         self._writer.close()
         with contextlib.suppress(Exception):
             await self._run
-        await self._reader.close()
+        if self._writer.failure:
+            return
+        await self.look.connection.close()
         await self._connection.close()
         self._lock.release()
 
@@ -112,7 +137,7 @@ class EventBuffer:
 
     async def failed(self) -> None:
         """Returns never, raises MediumError when the medium fails."""
-        await asyncio.shield(self._run)
+        await self._writer.failed()
 
     def watch(self) -> None:
         """From now on `committed` notices commits."""
@@ -135,17 +160,17 @@ class EventBuffer:
         sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} AND id > ? ORDER BY id LIMIT ?"
         try:
             return await self._open_rows(claim, sql, (int(lane), max(flying, default=0), max_events), max_octets)
-        except sqlite3.Error as error:
-            raise MediumError(f"reading the buffer failed: {error}") from error
         except BaseException:
             flying.difference_update(row for row, _ in claim.damaged)
             raise
 
     async def _open_rows(self, claim: Claim, sql: str, parameters: tuple[int, ...], max_octets: int) -> Claim:
         octets, flying, lane = 0, self._in_flight[claim.lane], claim.lane
-        for row, dek_id, sealed in await self._reader.execute_fetchall(sql, parameters):
+        for row, dek_id, sealed in await self.look.rows(sql, parameters):
+            if row in self._leaving:
+                continue
             try:
-                event = unpack((await self._dek(dek_id)).open(sealed, lane))
+                event = (await self.look.dek(dek_id)).open_event(sealed, lane)
             except SealError:
                 claim.damaged.append((row, sealed))
                 flying.add(row)
@@ -158,20 +183,46 @@ class EventBuffer:
         flying.update(claim.rows)
         return claim
 
+    async def leave(self, part: Part, most: int) -> list[Claim]:
+        """The oldest rows of a part that are not being sent, by lane: nobody claims them until `stay`."""
+        of_patch = "" if part.device_ref is None else "AND dek_id IN (SELECT id FROM dek WHERE device_ref = ?)"
+        lanes = ", ".join(str(int(lane)) for lane in part.lanes)
+        flying = set().union(*(self._in_flight[lane] for lane in part.lanes))
+        sql = f"SELECT id, lane, dek_id, sealed FROM event WHERE lane IN ({lanes}) {of_patch} ORDER BY id LIMIT ?"
+        parameters = (most + len(flying),) if part.device_ref is None else (part.device_ref, most + len(flying))
+        claims = {lane: Claim(lane) for lane in part.lanes}
+        for row, lane, dek_id, sealed in await self.look.rows(sql, parameters):
+            if row in self._in_flight[Lane(lane)] or len(self._leaving) >= most:
+                continue
+            self._leaving.add(row)
+            claim = claims[Lane(lane)]
+            try:
+                event = (await self.look.dek(dek_id)).open_event(sealed, lane)
+            except SealError:
+                claim.damaged.append((row, sealed))
+            else:
+                claim.rows.append(row)
+                claim.events.append(event)
+        return list(claims.values())
+
+    def stay(self) -> None:
+        """What was leaving is gone, or stays."""
+        self._leaving.clear()
+
     def release(self, lane: Lane, rows: Sequence[int]) -> None:
         """These rows are no longer being sent: forgotten by now, or to be claimed again."""
         self._in_flight[lane].difference_update(rows)
 
-    async def _dek(self, dek_id: int) -> Dek:
-        if dek_id not in self._deks:
-            sql = "SELECT id, device_ref, day, epoch, dict_id, wrapped FROM dek WHERE id = ?"
-            rows = list(await self._reader.execute_fetchall(sql, (dek_id,)))
-            if not rows:
-                raise SealError("a row's data key is gone")
-            if len(self._deks) >= 4_096:
-                self._deks.clear()
-            self._deks[dek_id] = unwrap_dek(rows[0], self._keys)
-        return self._deks[dek_id]
+    # held for the clock
+
+    @property
+    def clock_is_right(self) -> bool:
+        return self._writer.moment() is None
+
+    @property
+    def held(self) -> int:
+        """Events that wait for the clock to be right."""
+        return self._state.numbers.get("held", 0)
 
     # looking
 
@@ -216,32 +267,29 @@ class EventBuffer:
         return self._writer.pending
 
     @property
-    def full(self) -> bool:
-        return self._writer.full
+    def trouble(self) -> Trouble | None:
+        """What keeps everything from being acknowledged now."""
+        return self._writer.trouble
+
+    @property
+    def room(self) -> Room:
+        """How full it is, as of the last commit."""
+        return self._writer.room
+
+    @property
+    def level(self) -> Level:
+        return self._writer.level
+
+    async def level_changed(self, seconds: float) -> None:
+        """Wait until `level` changes, `seconds` at most. For one caller."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._writer.level_changed.wait()
+        self._writer.level_changed.clear()
 
     @property
     def commits(self) -> int:
         return self._writer.commits
-
-    async def quarantine_entries(self, limit: int = 100) -> list[tuple[int, int, Quarantined]]:
-        """(id, times seen, entry) of the newest entries."""
-        sql = "SELECT id, seen, dek_id, sealed FROM quarantine ORDER BY id DESC LIMIT ?"
-        found = []
-        for row, seen, dek_id, sealed in await self._reader.execute_fetchall(sql, (limit,)):
-            plain = (await self._dek(dek_id)).open(sealed)
-            found.append((row, seen, Quarantined.model_validate_json(plain)))
-        return found
-
-    async def quarantine_ids(self) -> list[int]:
-        """Of all entries, oldest first."""
-        return [row[0] for row in await self._reader.execute_fetchall("SELECT id FROM quarantine ORDER BY id")]
-
-    async def quarantine_entry(self, row: int) -> tuple[int, Quarantined] | None:
-        """(times seen, entry); None where it is not there any more."""
-        sql = "SELECT seen, dek_id, sealed FROM quarantine WHERE id = ?"
-        for seen, dek_id, sealed in await self._reader.execute_fetchall(sql, (row,)):
-            return seen, Quarantined.model_validate_json((await self._dek(dek_id)).open(sealed))
-        return None
 
     @property
     def quarantine_octets(self) -> int:
@@ -251,41 +299,9 @@ class EventBuffer:
     def page_size(self) -> int:
         return database.PAGE_SIZE
 
-    async def pages(self) -> tuple[int, int]:
-        """(pages of the file, how many of them are free)."""
-        found = [await self._reader.execute_fetchall(f"PRAGMA {name}") for name in ("page_count", "freelist_count")]
-        pages, free = (next(iter(rows))[0] for rows in found)
-        return pages, free
-
-    async def oldest_day(self, lane: Lane) -> str | None:
-        """The UTC day on which the oldest row of a lane was received."""
-        few = "" if lane is Lane.SENSOR else "AND lane <> 2"
-        sql = f"SELECT day FROM dek WHERE id = (SELECT dek_id FROM event WHERE lane = ? {few} ORDER BY id LIMIT 1)"
-        rows = list(await self._reader.execute_fetchall(sql, (int(lane),)))
-        return str(rows[0][0]) if rows else None
-
-    async def overflow_rows(self) -> list[tuple[bytes, int, str, str, bytes]]:
-        """(blind sender, count, first, last, JSON that names the sender) per sender."""
-        sql = "SELECT sender, count, first_at, last_at, dek_id, sealed FROM overflow"
-        return [
-            (sender, count, first, last, (await self._dek(dek_id)).open(sealed))
-            for sender, count, first, last, dek_id, sealed in await self._reader.execute_fetchall(sql)
-        ]
-
     # upkeep
-
-    async def unused_deks(self, before_day: str) -> list[int]:
-        """Data keys of days before `before_day` (YYYY-MM-DD) that no row needs."""
-        unused = " AND ".join(f"id NOT IN (SELECT dek_id FROM {table})" for table in TABLES_WITH_DEK)
-        sql = f"SELECT id FROM dek WHERE day < ? AND day <> 'registry' AND {unused}"
-        return [row[0] for row in await self._reader.execute_fetchall(sql, (before_day,))]
 
     async def truncate_wal(self) -> None:
         """Move the WAL into the database and empty it, so that deleted rows and keys are gone from both."""
         async with self._writer.between_commits:
-            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    async def quick_check(self) -> bool:
-        """Does SQLite find the file sound?"""
-        rows: Any = list(await self._reader.execute_fetchall("PRAGMA quick_check(1)"))
-        return bool(rows[0][0] == "ok")
+            await self.look.rows("PRAGMA wal_checkpoint(TRUNCATE)", connection=self._connection)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buffer.errors import MediumError, SealError
+from buffer.held import HELD
 from buffer.keys import KeyRing
-from buffer.loading import unwrap_dek
+from buffer.loading import SELECT_DEK, unwrap_dek
 from buffer.sealing import NO_LANE, Dek
 
 # Tables of sealed rows, and what a row is called where it is counted
-SEALED = ("event", "quarantine", "device", "former", "waiting", "overflow")
+SEALED = ("event", "held", "quarantine", "device", "former", "waiting", "overflow")
 
 
 @dataclass(slots=True)
@@ -51,13 +52,13 @@ class Verification:
             raise SealError("The key is not the one this buffer was made with.")
         yield sum(connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in SEALED)
         deks: dict[int, Dek | None] = {}
-        for row in connection.execute("SELECT id, device_ref, day, epoch, dict_id, wrapped FROM dek"):
+        for row in connection.execute(SELECT_DEK):
             try:
                 deks[row[0]] = unwrap_dek(row, self._keys)
             except SealError:
                 deks[row[0]] = None
         for table in SEALED:
-            lane = "lane" if table == "event" else str(NO_LANE)
+            lane = {"event": "lane", "held": f"lane + {HELD}"}.get(table, str(NO_LANE))
             for dek_id, bound, sealed in connection.execute(f"SELECT dek_id, {lane}, sealed FROM {table}"):
                 self.tables[table].rows += 1
                 self.tables[table].damaged += not _opens(deks.get(dek_id), sealed, bound)

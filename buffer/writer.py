@@ -1,8 +1,8 @@
 """Group commit: one task owns the writing connection; every submission is durable when its future resolves."""
 
 import asyncio
+import contextlib
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -13,15 +13,20 @@ from typing import Any, NamedTuple
 import aiosqlite
 
 from buffer.draft import Decide, Draft, T
-from buffer.errors import MediumError
+from buffer.errors import MediumError, StoreError
+from buffer.held import Moment
 from buffer.keys import KeyRing
+from buffer.medium import Trouble, free_octets, trouble_of
 from buffer.quarantine import Limits
+from buffer.reserve import Reserve
+from buffer.room import Level, Room, level
 from buffer.state import State
 
 log = logging.getLogger(__name__)
 
-_FULL_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = 1.0
 _LEAST_CAP, _LONGEST_TICK = 200, 5.0
+_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count(), pragma_freelist_count()"
 
 
 Statements = list[tuple[str, list[tuple[Any, ...]]]]
@@ -51,8 +56,12 @@ class Writer:
         tick: float,
         cap: int,
         clock: Callable[[], datetime],
+        moment: Callable[[], Moment | None],
+        quota_pages: int,
+        reserve: Reserve,
     ) -> None:
         self._connection, self._path, self._state, self._keys = connection, path, state, keys
+        self.moment, self._quota_pages, self._reserve = moment, quota_pages, reserve
         self._limits, self._tick, self._most, self._clock = limits, tick, cap, clock
         self.cap = min(cap, _LEAST_CAP)
         self.commit_seconds = 0.0
@@ -63,7 +72,10 @@ class Writer:
         self.between_commits = asyncio.Lock()
         self.committed = asyncio.Event()
         self.failure: MediumError | None = None
-        self.full = False
+        self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.trouble: Trouble | None = None
+        self.room, self.level = Room(), Level.FINE
+        self.level_changed = asyncio.Event()
         self.commits = 0
 
     @property
@@ -79,7 +91,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         if self.failure or self._closing:
-            future.set_exception(self.failure or MediumError("the buffer is closed"))
+            future.set_exception(self.failure or StoreError("the buffer is closed"))
             return future
         if not self._pending:
             self._due = loop.time() + self.tick
@@ -96,6 +108,7 @@ class Writer:
 
     async def run(self) -> None:
         """Until `close`, or until the medium fails: then every future raises MediumError."""
+        reason = StoreError("the buffer is closed")
         try:
             while not (self._closing and not self._pending):
                 await self._next_group()
@@ -108,14 +121,32 @@ class Writer:
                     await self._commit(group)
                     self._follow_the_disk(time.monotonic() - start, len(self._pending) - waiting)
         except MediumError as error:
-            self.failure = error
+            reason = self.fail(error)
+            raise
+        except StoreError as error:
+            reason = error
+        except Exception as error:  # a bug: whoever waits for `failed` must know, nothing is written any more
+            if not self._failed.done():
+                self._failed.set_exception(error)
+                self._failed.exception()
             raise
         finally:
-            failure = self.failure or MediumError("the buffer is closed")
             for submission in self._pending:
                 if not submission.future.done():
-                    submission.future.set_exception(failure)
+                    submission.future.set_exception(reason)
             self._pending = []
+
+    def fail(self, error: MediumError) -> MediumError:
+        """The medium failed, here or where somebody read: nothing is committed or acknowledged any more."""
+        if self.failure is None:
+            self.failure = error
+            self._failed.set_exception(error)
+            self._failed.exception()  # whoever waits for it is told; it may be nobody
+        return self.failure
+
+    async def failed(self) -> None:
+        """Never returns: raises MediumError when the medium fails."""
+        await asyncio.shield(self._failed)
 
     def close(self) -> None:
         """Commit what is pending, then end `run`."""
@@ -141,30 +172,34 @@ class Writer:
             pass
 
     async def _commit(self, group: list[_Submission]) -> None:
-        """Make a group durable. Without room for it, what deletes rows goes first, alone; the rest waits for room."""
+        """Make a group durable. Where that cannot be now, what deletes rows goes first, alone; the rest waits."""
         if await self._attempt(group):
             return
-        log.warning("buffer full: links are not acknowledged until there is room path=%s", self._path)
-        self.full = True
         relief, rest = _split(group)
         while relief or rest:
+            again = self._give_up_reserve()
             arrived, self._pending = _split(self._pending)
             relief += arrived
-            freed = bool(relief) and await self._attempt(relief)
-            if freed:
-                relief = []
+            if relief and await self._attempt(relief):
+                relief, again = [], True
             if rest and await self._attempt(rest):
                 rest = []
-            if (relief or rest) and not freed:
+            if (relief or rest) and not again:
                 if self._closing:
-                    self._pending = [*relief, *rest, *self._pending]
-                    raise MediumError("the buffer was closed while the disk was full; what is not stored is sent again")
-                await asyncio.sleep(_FULL_RETRY_SECONDS)
-        self.full = False
+                    raise self._closed_with([*relief, *rest])
+                await asyncio.sleep(_RETRY_SECONDS)
+        self._say(None)
+
+    def _closed_with(self, left: list[_Submission]) -> StoreError:
+        self._pending = [*left, *self._pending]
+        why = self.trouble.value if self.trouble else "it was busy"
+        return StoreError(f"the buffer was closed while {why}; what is not stored is sent again")
 
     async def _attempt(self, group: list[_Submission]) -> bool:
-        """Decide and commit: True when it is durable and its callers know; False, and nothing changed, without room."""
-        draft = Draft(self._state, self._keys, self._limits, self._clock())
+        """Decide and commit: True when it is durable and its callers know; False, and nothing changed, where it cannot
+        be now.
+        """
+        draft = Draft(self._state, self._keys, self._limits, self._clock(), self.moment())
         start = draft.point()
         results = _decide(draft, group)
         statements = draft.statements()
@@ -172,6 +207,7 @@ class Writer:
             try:
                 async with self.between_commits:
                     durable = await self._try(statements)
+                    await self.look()
             except MediumError as error:
                 for future, _ in results:
                     if not future.done():
@@ -188,26 +224,66 @@ class Writer:
         return True
 
     async def _try(self, statements: Statements) -> bool:
-        """One transaction: True when it is durable, False when there is no room for it."""
+        """One transaction: True when it is durable, False when something passing stands in its way."""
+        if self.failure:
+            raise self.failure
         try:
             await self._connection.execute("BEGIN IMMEDIATE")
             for sql, rows in statements:
                 await self._connection.executemany(sql, rows)
             await self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_FULL:
+            trouble = trouble_of(error)
+            if trouble is None:
                 raise MediumError(f"writing {self._path} failed: {error}") from error
-            if self._connection.in_transaction:
-                await self._connection.execute("ROLLBACK")
+            await self._roll_back()
+            self._say(trouble)
             return False
-        try:
-            flags = os.statvfs(self._path).f_flag
-        except OSError as error:
-            raise MediumError(f"the file system of {self._path} does not answer: {error}") from error
-        # An emergency remount makes the file system read-only while COMMIT goes on succeeding.
-        if flags & os.ST_RDONLY:
-            raise MediumError(f"the file system of {self._path} became read-only")
         return True
+
+    async def _roll_back(self) -> None:
+        if self._connection.in_transaction:
+            try:
+                await self._connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise MediumError(f"writing {self._path} failed: {error}") from error
+
+    def _say(self, trouble: Trouble | None) -> None:
+        """What stands in the way now; said once in the log."""
+        if trouble is not self.trouble:
+            if trouble:
+                log.warning("links are not acknowledged: %s path=%s", trouble.value, self._path)
+            else:
+                log.info("links are acknowledged again path=%s", self._path)
+            self.trouble = trouble
+
+    def _give_up_reserve(self) -> bool:
+        """Where the disk is full, not the quota: is there room now that was not there before?"""
+        if self.trouble is not Trouble.FULL or self.room.full or not self._reserve.held or not self._reserve.octets:
+            return False
+        log.warning("the disk is full: the reserve is used for urgent events and deletes path=%s", self._path)
+        self._reserve.release()
+        return True
+
+    async def look(self) -> None:
+        """How full is it? MediumError where the file system became read-only: then COMMIT said yes to nothing."""
+        free = free_octets(self._path)
+        with contextlib.suppress(sqlite3.Error):  # what is wrong shows at the next transaction
+            ((pages, unused),) = await self._connection.execute_fetchall(_PAGES)
+            self.room = Room(pages - unused, self._quota_pages, free, self._reserve.octets, reserved=self._reserve.held)
+        if not self._reserve.held and self.room.can_reserve():
+            await asyncio.to_thread(self._reserve.take)
+        found = level(self.room, self.level)
+        if found is not self.level:
+            log.log(
+                logging.INFO if found is Level.FINE else logging.WARNING,
+                "buffer %d %% full, %d MiB free on its disk: %s",
+                round(self.room.share * 100),
+                free >> 20,
+                found.name.lower(),
+            )
+            self.level = found
+            self.level_changed.set()
 
 
 def _decide(draft: Draft, group: list[_Submission]) -> list[tuple["asyncio.Future[Any]", Any]]:

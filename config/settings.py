@@ -51,6 +51,7 @@ class Buffer(Section):
     """The store-and-forward database."""
 
     quota_mib: Annotated[int, Field(ge=16, le=1_048_576)] = 1_024
+    reserve_mib: Annotated[int, Field(ge=0, le=1_024)] = 16
     tick_seconds: Annotated[float, Field(ge=0.01, le=60)] = 0.8
     commit_cap: Annotated[int, Field(ge=1, le=4_000)] = 4_000
     quarantine_mib: Annotated[int, Field(ge=1, le=4_096)] = 64

@@ -55,6 +55,8 @@ class MqttLink:
         self._protocol: Protocol = options.protocol or "5"
         self._connection: MqttConnection | None = None
         self._held = 0
+        self._paused: str | None = None
+        self._resumed = asyncio.Event()
         self._inbox: asyncio.Queue[MqttBatch] = asyncio.Queue()
         self.window = options.window
         self.unacknowledged = 0
@@ -63,6 +65,10 @@ class MqttLink:
     async def run(self) -> None:
         backoff = _BACKOFF_FIRST
         while True:
+            while self._paused:
+                self._lost(self._paused)
+                self._resumed.clear()
+                await self._resumed.wait()
             connection = MqttConnection(self._options, self._protocol, self._topics, self._on_messages)
             # Before it is open: a resumed session delivers, and wants acknowledgements, before it answers SUBSCRIBE.
             self._connection = connection
@@ -84,6 +90,14 @@ class MqttLink:
                 self._connection = None
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             backoff = min(_BACKOFF_MOST, backoff * 2)
+
+    def pause(self, reason: str | None) -> None:
+        """Disconnect, for this reason: the session stays, and the broker keeps what comes. None: connect again."""
+        if reason and not self._paused and self._connection is not None:
+            self._connection.end(reason)
+        self._paused = reason
+        if reason is None:
+            self._resumed.set()
 
     async def receive(self) -> Batch:
         return await self._inbox.get()

@@ -132,6 +132,10 @@ class MqttConnection:
             self._loop.add_reader(self._socket, self._read)
             self._loop.call_soon(self._read)
 
+    def end(self, reason: str) -> None:
+        """Lose the connection on purpose."""
+        self._fail(ConnectionLost(reason))
+
     def abandon(self) -> None:
         """Close the socket without a DISCONNECT: the session and what is unacknowledged stay with the broker."""
         self._detach()

@@ -149,7 +149,7 @@ async def test_values_are_masked(gateway, caplog):
 
 async def test_a_quarantined_entry_can_be_taken_once(gateway):
     await put(gateway, b"x")
-    ((row, _, item),) = await gateway.buffer.quarantine_entries()
+    ((row, _, item),) = await gateway.buffer.look.quarantine_entries()
     assert await gateway.buffer.submit(lambda draft: draft.take_quarantined(row, item), now=True)
     assert not await gateway.buffer.submit(lambda draft: draft.take_quarantined(row, item), now=True)
     assert (gateway.buffer.quarantined, gateway.buffer.quarantine_octets) == (0, 0)

@@ -98,7 +98,7 @@ async def test_unpaired_while_a_frame_was_on_its_way(buffer):
     gone = buffer.submit(lambda draft: draft.remove_device(PATCH))
     await ingest.receive(batch(reading(PATCH, 1)), "mqtt")[0]
     await gone
-    ((_, _, item),) = await buffer.quarantine_entries()
+    ((_, _, item),) = await buffer.look.quarantine_entries()
     assert "unpaired or paired anew" in item.reason
     assert buffer.lanes[Lane.SENSOR] == 0
 
@@ -127,20 +127,20 @@ async def test_what_a_former_patient_measured_never_reaches_the_next(buffer):
     assert [name for name, *_ in fates] == ["quarantined", "durable"]
     await wear("pt_bbbbbbbbbbbbbbbb")
     assert [name for name, *_ in await ingest.receive(batch(at(3, past)), "mqtt")[0]] == ["quarantined"]
-    ((_, _, item), *_) = await buffer.quarantine_entries()
+    ((_, _, item), *_) = await buffer.look.quarantine_entries()
     assert item.reason.startswith("before_pairing")
 
 
 async def test_wrong_transport(buffer):
     await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "ble")[0]
-    ((_, _, item),) = await buffer.quarantine_entries()
+    ((_, _, item),) = await buffer.look.quarantine_entries()
     assert "wrong_transport" in item.reason
 
 
 async def test_a_decoders_bug_keeps_the_octets(buffer, monkeypatch):
     monkeypatch.setattr("device_drivers.profiles.mqtt_topics.MqttDecoder.receive", lambda *_: 1 / 0)
     await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "mqtt")[0]
-    ((_, _, item),) = await buffer.quarantine_entries()
+    ((_, _, item),) = await buffer.look.quarantine_entries()
     assert "internal error" in item.reason
 
 
@@ -160,7 +160,7 @@ async def test_a_bug_while_deciding_sets_that_record_aside_and_acknowledges_the_
         0
     ]
     assert [name for name, *_ in fates] == ["durable", "quarantined", "durable"]
-    ((_, _, item),) = await buffer.quarantine_entries()
+    ((_, _, item),) = await buffer.look.quarantine_entries()
     assert "internal error" in item.reason
 
 
@@ -195,7 +195,7 @@ async def test_retries_keep_and_refusals_set_aside(buffer):
     keys = [f"{PATCH}.sensor.1.{n}" for n in range(4)]
     assert upstream.sent == [keys, keys, [keys[2]]]
     assert sum(buffer.lanes.values()) == 0
-    ((_, _, item),) = await buffer.quarantine_entries()
+    ((_, _, item),) = await buffer.look.quarantine_entries()
     assert item.reason == "refused upstream: not this one"
     assert (sync.state.acknowledged, sync.state.refused, sync.state.deduped) == (3, 1, 1)
 

@@ -208,7 +208,7 @@ async def test_a_record_that_makes_no_event_is_set_aside_and_not_asked_for_again
     assert (await gateway.say(MEASUREMENT, value))[0][-1] == "quarantined"
     assert gateway.missing() == (1, False)
     assert (await gateway.say(MEASUREMENT, value))[0][-1] == "duplicate"
-    ((_, seen, item),) = await gateway.buffer.quarantine_entries()
+    ((_, seen, item),) = await gateway.buffer.look.quarantine_entries()
     assert (seen, item.reason) == (1, "missing:reading_quality")
 
 

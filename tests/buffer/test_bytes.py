@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 EVENTS = 10_000
 
 
-@pytest.mark.parametrize(("per_commit", "most"), [(50, 790), (1_000, 560)])
+@pytest.mark.parametrize(("per_commit", "most"), [(50, 590), (1_000, 315)])
 def test_octets_per_event(tmp_path, per_commit, most):
     if not shutil.which("cc"):
         missing("a C compiler is not here: install the Debian packages gcc and libc6-dev")

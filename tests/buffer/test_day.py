@@ -53,7 +53,7 @@ async def work(folder, hours):
             await buffer.submit(lambda draft, rows=claim.rows: draft.forget(rows, Lane.SENSOR), now=True)
             buffer.release(Lane.SENSOR, claim.rows)
             delivered += len(claim.rows)
-        unused = await buffer.unused_deks(f"{clock.now:%Y-%m-%d}")
+        unused = await buffer.look.unused_deks(f"{clock.now:%Y-%m-%d}")
         await buffer.submit(lambda draft, unused=unused: draft.retire_deks(unused), now=True)
         found.append({
             "hour": hour + 1, "rows": buffer.lanes[Lane.SENSOR], "largest": largest,

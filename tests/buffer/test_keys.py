@@ -7,7 +7,8 @@ from hypothesis import given, strategies as st
 
 from buffer.errors import SealError
 from buffer.keys import KeyRing, make_key_file, read_kek
-from buffer.sealing import Dek, pack, unpack
+from buffer.folding import fold, unfold
+from buffer.sealing import NO_LANE, Dek
 from schemas.wire import WireEvent
 
 
@@ -84,6 +85,32 @@ def test_any_bytes_do_not_open(sealed):
         Dek(7, b"k" * 32).open(sealed, 0)
 
 
-def test_packing():
-    event = WireEvent("NFLX_0A1B2C3D.sensor.1.2", b'{"a":1}')
-    assert unpack(pack(event)) == event
+WORDS = [b"NFLX_0A1B2C3D", b"gw-1", b"2026-11-26T"]
+KEYS = st.from_regex(r"[A-Za-z0-9._-]{1,60}", fullmatch=True) | st.just("NFLX_0A1B2C3D.sensor.1.2")
+BODIES = st.binary(max_size=300) | st.lists(
+    st.sampled_from([*WORDS, b"NFLX_0A1B2C3D.sensor.1.2", b'{"a":1}', b"\x01", b"\x02"])
+).map(b"".join)
+
+
+@given(KEYS, BODIES, st.lists(st.sampled_from(WORDS), unique=True))
+def test_folding_loses_nothing(key, body, words):
+    event = WireEvent(key, body)
+    assert unfold(fold(event, words), words) == event
+    dek = Dek(7, b"k" * 32, words=words)
+    other = Dek(7, b"k" * 32)
+    other.open_words(dek.sealed_words())
+    assert other.open_event(dek.seal_event(event, 1), 1) == event
+
+
+def test_words_are_one_octet_each():
+    key = "NFLX_0A1B2C3D.sensor.1.2"
+    event = WireEvent(key, b'{"d":"NFLX_0A1B2C3D","k":"' + key.encode() + b'"}')
+    assert fold(event, WORDS) == b'\x18\x02.sensor.1.2{"d":"\x02","k":"\x01"}'
+
+
+def test_words_of_another_key_do_not_open():
+    dek, other = Dek(7, b"k" * 32, words=WORDS), Dek(8, b"k" * 32)
+    with pytest.raises(SealError):
+        other.open_words(dek.sealed_words())
+    with pytest.raises(SealError):
+        dek.open_words(dek.seal(b"", NO_LANE))

@@ -39,7 +39,7 @@ class BufferMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self):
         self.loop = asyncio.new_event_loop()
-        writer._FULL_RETRY_SECONDS = 0.01
+        writer._RETRY_SECONDS = 0.01
         self.now, self.folder = NOW, Path(tempfile.mkdtemp(prefix="model-"))
         self.lanes = {lane: [] for lane in Lane}
         self.seen, self.aside, self.overflow = set(), {}, Counter()
@@ -144,7 +144,7 @@ class BufferMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def take_back(self, data):
         """What was set aside goes to the queue of telemetry."""
-        entries = self.run(self.buffer.quarantine_entries())
+        entries = self.run(self.buffer.look.quarantine_entries())
         row, _, item = data.draw(st.sampled_from(entries))
         (what,) = [
             name for name in self.aside if item == entry(self.aside[name], "why", "upstream", NOW, name.encode())
@@ -165,7 +165,7 @@ class BufferMachine(RuleBasedStateMachine):
                 assert draft.overflow(row[0]) == row[1]
                 draft.clear_overflow(row[0])
 
-        rows = self.run(self.buffer.overflow_rows())
+        rows = self.run(self.buffer.look.overflow_rows())
         assert sum(row[1] for row in rows) == sum(self.overflow.values())
         self.submit(decide)
         self.overflow.clear()

@@ -11,8 +11,9 @@ from synthetic import wire_events
 
 from buffer import database
 from buffer.devices import Application, DeviceRecord
-from buffer.errors import InUseError, MediumError, SchemaError, SealError
+from buffer.errors import InUseError, MediumError, SchemaError, SealError, StoreError
 from buffer.lanes import Lane, next_lane
+from buffer.medium import Trouble
 from buffer.quarantine import Limits, entry
 from buffer.store import EventBuffer
 
@@ -171,13 +172,13 @@ async def test_quarantine_is_bounded_and_what_it_cannot_keep_is_counted(tmp_path
     assert buffer.quarantined == 4
     assert sum(buffer.overflow.values()) == 2
     assert await bad(6) is False
-    assert sorted(times for _, times, _ in await buffer.quarantine_entries()) == [1, 1, 1, 2]
+    assert sorted(times for _, times, _ in await buffer.look.quarantine_entries()) == [1, 1, 1, 2]
     await buffer.close()
 
 
 async def test_quarantine_keeps_the_head_of_a_large_payload(buffer):
     await buffer.submit(lambda draft: draft.quarantine(entry("x", "big", "mqtt", NOW, b"a" * (1 << 20))), now=True)
-    ((_, _, item),) = await buffer.quarantine_entries()
+    ((_, _, item),) = await buffer.look.quarantine_entries()
     assert item.length == 1 << 20
     assert len(item.payload) < 24_000
 
@@ -219,22 +220,22 @@ async def test_the_pragmas_that_durability_needs(tmp_path):
 
 
 async def test_a_full_disk_acknowledges_nothing_and_recovers(tmp_path, monkeypatch):
-    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.05)
     buffer = await open_buffer(tmp_path, quota_octets=1)  # the least: 256 pages
     big = [event._replace(body=os.urandom(6_000).hex().encode()) for event in EVENTS[:200]]
     future = buffer.submit(append(big), now=True)
     await asyncio.sleep(0.3)
-    assert buffer.full
+    assert buffer.trouble is Trouble.FULL
     assert not future.done()
     await buffer._connection.execute("PRAGMA max_page_count=100000")
     await future
-    assert not buffer.full
+    assert buffer.trouble is None
     assert buffer.lanes[Lane.SENSOR] == 200
     await buffer.close()
 
 
 async def test_a_full_buffer_drains_and_takes_again_what_waited(tmp_path, monkeypatch):
-    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
     buffer = await open_buffer(tmp_path, quota_octets=1, tick=0.01)
     big = [event._replace(body=os.urandom(1_500).hex().encode()) for event in EVENTS[:400]]
     stored, waiting = 0, None
@@ -252,18 +253,18 @@ async def test_a_full_buffer_drains_and_takes_again_what_waited(tmp_path, monkey
     assert buffer.lanes[Lane.SENSOR] in (stored - 60, stored - 40)
     buffer.release(Lane.SENSOR, claim.rows)
     await asyncio.wait_for(waiting, 5)
-    assert not buffer.full
+    assert buffer.trouble is None
     assert await drain(buffer, size=50) == big[60 : stored + 20]
     await buffer.close()
 
 
 @pytest.mark.parametrize("refused", [False, True])
 async def test_a_delete_in_the_group_that_finds_no_room_makes_it(tmp_path, monkeypatch, refused):
-    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
     buffer = await open_buffer(tmp_path, quota_octets=1, tick=0.05)
     big = [event._replace(body=os.urandom(1_500).hex().encode()) for event in EVENTS[:400]]
     stored = 0
-    while not buffer.full and stored < 380:
+    while buffer.trouble is None and stored < 380:
         future = buffer.submit(append(big[stored : stored + 10]), now=True)
         done, _ = await asyncio.wait([future], timeout=0.3)
         if not done:
@@ -283,13 +284,13 @@ async def test_a_delete_in_the_group_that_finds_no_room_makes_it(tmp_path, monke
 
 
 async def test_a_full_buffer_can_be_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr("buffer.writer._FULL_RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
     buffer = await open_buffer(tmp_path, quota_octets=1)
     big = [event._replace(body=os.urandom(6_000).hex().encode()) for event in EVENTS[:200]]
     future = buffer.submit(append(big), now=True)
     await asyncio.sleep(0.2)
     await asyncio.wait_for(buffer.close(), 5)
-    with pytest.raises(MediumError, match="while the disk was full"):
+    with pytest.raises(StoreError, match="while there is no room for more"):
         await future
     again = await open_buffer(tmp_path, quota_octets=1 << 30)
     assert sum(again.lanes.values()) == 0
@@ -299,17 +300,27 @@ async def test_a_full_buffer_can_be_closed(tmp_path, monkeypatch):
 async def test_an_urgent_row_is_found_by_its_index(tmp_path):
     buffer = await open_buffer(tmp_path)
     plans = []
-    real = buffer._reader.execute_fetchall
+    real = buffer.look.connection.execute_fetchall
 
     async def explained(sql, parameters=()):
         plans.append((await real("EXPLAIN QUERY PLAN " + sql, parameters))[0][3])
         return await real(sql, parameters)
 
-    buffer._reader.execute_fetchall = explained
+    buffer.look.connection.execute_fetchall = explained
     for lane in Lane:
         await buffer.claim(lane, 10, 1 << 20)
     assert ["event_few" in plan for plan in plans] == [True, True, False, True]
     await buffer.close()
+
+
+async def abandon(buffer):
+    """`close` leaves a failed medium alone; the daemon then ends, a test has to close the connections."""
+    connections = (buffer.look.connection, buffer._connection)
+    await buffer.close()
+    for connection in connections:
+        assert connection._connection is not None
+        await connection.close()
+    buffer._lock.release()
 
 
 async def test_an_io_error_ends_it(tmp_path):
@@ -328,7 +339,7 @@ async def test_an_io_error_ends_it(tmp_path):
         await buffer.failed()
     with pytest.raises(MediumError):
         await buffer.submit(append(EVENTS[6:7]), now=True)
-    await buffer.close()
+    await abandon(buffer)
 
 
 async def test_a_read_only_file_system_is_noticed_after_the_commit(tmp_path, monkeypatch):
@@ -338,10 +349,10 @@ async def test_a_read_only_file_system_is_noticed_after_the_commit(tmp_path, mon
     class ReadOnly:
         f_flag = os.ST_RDONLY
 
-    monkeypatch.setattr("buffer.writer.os.statvfs", lambda path: ReadOnly() if "buffer.db" in str(path) else real(path))
+    monkeypatch.setattr("buffer.medium.os.statvfs", lambda path: ReadOnly() if "buffer.db" in str(path) else real(path))
     with pytest.raises(MediumError, match="read-only"):
         await buffer.submit(append(EVENTS[:1]), now=True)
-    await buffer.close()
+    await abandon(buffer)
 
 
 async def test_a_swapped_row_is_handed_over_as_damaged(tmp_path):
@@ -364,12 +375,12 @@ async def test_data_keys_are_retired_when_no_row_needs_them(tmp_path):
         await buffer.submit(append([event]), now=True)
     claim = await buffer.claim(Lane.SENSOR, 1, 1)
     await buffer.submit(lambda draft: draft.forget(claim.rows, Lane.SENSOR), now=True)
-    unused = await buffer.unused_deks("2026-11-24")
+    unused = await buffer.look.unused_deks("2026-11-24")
     assert len(unused) == 1
     await buffer.submit(lambda draft: draft.retire_deks([*unused, unused[0] + 1]), now=True)
-    assert await buffer.unused_deks("2026-11-24") == []
+    assert await buffer.look.unused_deks("2026-11-24") == []
     await buffer.truncate_wal()
-    assert await buffer.quick_check()
+    assert await buffer.look.quick_check()
     assert list(await drain(buffer)) == EVENTS[1:3]
     await buffer.close()
 

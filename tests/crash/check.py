@@ -141,7 +141,7 @@ class Found:
             markers |= {e.idempotency_key: marked(e.body) for e in claim.events if b'"gap_marker"' in e.body}
             damaged += [f"row {row} of lane {lane.name} does not open" for row, _ in claim.damaged]
             buffer.release(lane, [*claim.rows, *(row for row, _ in claim.damaged)])
-        entries = await buffer.quarantine_entries(100_000)
+        entries = await buffer.look.quarantine_entries(100_000)
         set_aside = Counter(name_of(item) for _, _, item in entries)
         return cls(rows, markers, set_aside, sum(buffer.overflow.values()), damaged)
 

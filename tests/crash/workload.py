@@ -127,7 +127,7 @@ class Work:
             await self._unpair(patch)
             await self._pair(patch)
         if turn % 13 == 12:
-            rows = await self._buffer.overflow_rows()
+            rows = await self._buffer.look.overflow_rows()
             await self._buffer.submit(quarantine_overflow(rows, GATEWAY), now=True)
 
     def _keep(self, coroutine):

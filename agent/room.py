@@ -1,0 +1,73 @@
+"""Room in the buffer: what can wait elsewhere is told to wait; at the very end the least important goes, by name."""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from agent.gaps import given_up
+from buffer.room import Level
+from buffer.store import EventBuffer
+from buffer.thinning import Part, least_important
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 5.0
+_AT_A_TIME, _BEFORE_COUNTING = 4_000, 25
+PAUSED = "the buffer has little room: readings wait at the broker"
+
+
+class CanWait(Protocol):
+    """A link whose other side keeps what we do not take."""
+
+    def pause(self, reason: str | None) -> None:
+        """Take nothing more, for this reason; None: go on."""
+        ...
+
+
+class Room:
+    """Follows the buffer's level."""
+
+    def __init__(
+        self, buffer: EventBuffer, links: Sequence[CanWait], progress: Callable[[], None] = lambda: None
+    ) -> None:
+        self._buffer, self._links, self._progress = buffer, links, progress
+        self.given_up = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self._progress()
+            await self.step()
+            await self._buffer.level_changed(_LOOK_SECONDS)
+
+    async def step(self) -> None:
+        """Do what the level asks for."""
+        for link in self._links:
+            link.pause(PAUSED if self._buffer.level >= Level.PAUSE else None)
+        while self._buffer.level is Level.THIN:
+            part = least_important(await self._buffer.look.crowds())
+            if part is None or not await self._thin(part):
+                break
+
+    async def _thin(self, part: Part) -> bool:
+        """Give rows of a part up, as long as that is needed; False where there were none. Who has how many is counted
+        again after some, as that reads the whole queue.
+        """
+        for done in range(_BEFORE_COUNTING):
+            self._progress()
+            if self._buffer.level is not Level.THIN or not await self._give_up(part):
+                return done > 0
+        return True
+
+    async def _give_up(self, part: Part) -> bool:
+        try:
+            claims = await self._buffer.leave(part, _AT_A_TIME)
+            if not any(claim.rows or claim.damaged for claim in claims):
+                return False
+            decide = given_up(claims, self._buffer.gateway_id)
+            count = await self._buffer.submit(decide, now=True, relief=True)
+        finally:
+            self._buffer.stay()
+        self.given_up += count
+        log.warning("the buffer is nearly full: rows given up and named by gap markers count=%d", count)
+        return True

@@ -1,0 +1,128 @@
+"""Looking into the database beside the writer: rows found, opened, counted."""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiosqlite
+
+from buffer.draft import TABLES_WITH_DEK
+from buffer.errors import InUseError, MediumError, SealError
+from buffer.held import UNKNOWN_DAY, Held, open_held
+from buffer.keys import KeyRing
+from buffer.lanes import Lane
+from buffer.loading import SELECT_DEK, unwrap_dek
+from buffer.medium import Trouble, trouble_of
+from buffer.quarantine import Quarantined
+from buffer.sealing import Dek
+from buffer.thinning import Crowd
+
+
+class Look:
+    """Queries on a connection of its own. `fail` is told when the medium fails."""
+
+    def __init__(
+        self,
+        path: Path,
+        connection: aiosqlite.Connection,
+        keys: KeyRing,
+        fail: Callable[[MediumError], MediumError],
+    ) -> None:
+        self._path, self.connection, self._keys, self._fail = path, connection, keys, fail
+        self._deks: dict[int, Dek] = {}
+
+    async def rows(
+        self, sql: str, parameters: tuple[Any, ...] = (), *, connection: aiosqlite.Connection | None = None
+    ) -> list[Any]:
+        """What a query finds; InUseError while another program has the database locked. Where the medium fails
+        everything ends.
+        """
+        try:
+            return list(await (connection or self.connection).execute_fetchall(sql, parameters))
+        except sqlite3.Error as error:
+            if trouble_of(error) is Trouble.LOCKED:
+                raise InUseError(f"Another program has {self._path} locked.") from error
+            raise self._fail(MediumError(f"reading {self._path} failed: {error}")) from error
+
+    async def dek(self, dek_id: int) -> Dek:
+        if dek_id not in self._deks:
+            rows = await self.rows(f"{SELECT_DEK} WHERE id = ?", (dek_id,))
+            if not rows:
+                raise SealError("a row's data key is gone")
+            if len(self._deks) >= 4_096:
+                self._deks.clear()
+            self._deks[dek_id] = unwrap_dek(rows[0], self._keys)
+        return self._deks[dek_id]
+
+    async def held_rows(self, limit: int) -> tuple[list[Held], list[tuple[int, bytes]]]:
+        """The oldest of them; and those that do not open, as they are."""
+        sql = (
+            "SELECT held.id, lane, dek_id, device_ref, sealed FROM held"
+            " LEFT JOIN dek ON dek.id = dek_id ORDER BY held.id LIMIT ?"
+        )
+        found: list[Held] = []
+        damaged: list[tuple[int, bytes]] = []
+        for row, lane, dek_id, device_ref, sealed in await self.rows(sql, (limit,)):
+            try:
+                found.append(open_held(await self.dek(dek_id), row, Lane(lane), device_ref, sealed))
+            except SealError:
+                damaged.append((row, sealed))
+        return found, damaged
+
+    async def quarantine_entries(self, limit: int = 100) -> list[tuple[int, int, Quarantined]]:
+        """(id, times seen, entry) of the newest entries."""
+        sql = "SELECT id, seen, dek_id, sealed FROM quarantine ORDER BY id DESC LIMIT ?"
+        found = []
+        for row, seen, dek_id, sealed in await self.rows(sql, (limit,)):
+            plain = (await self.dek(dek_id)).open(sealed)
+            found.append((row, seen, Quarantined.model_validate_json(plain)))
+        return found
+
+    async def quarantine_ids(self) -> list[int]:
+        """Of all entries, oldest first."""
+        return [row[0] for row in await self.rows("SELECT id FROM quarantine ORDER BY id")]
+
+    async def quarantine_entry(self, row: int) -> tuple[int, Quarantined] | None:
+        """(times seen, entry); None where it is not there any more."""
+        sql = "SELECT seen, dek_id, sealed FROM quarantine WHERE id = ?"
+        for seen, dek_id, sealed in await self.rows(sql, (row,)):
+            return seen, Quarantined.model_validate_json((await self.dek(dek_id)).open(sealed))
+        return None
+
+    async def pages(self) -> tuple[int, int]:
+        """(pages of the file, how many of them are free)."""
+        found = [await self.rows(f"PRAGMA {name}") for name in ("page_count", "freelist_count")]
+        pages, free = (next(iter(rows))[0] for rows in found)
+        return pages, free
+
+    async def oldest_day(self, lane: Lane) -> str | None:
+        """The UTC day on which the oldest row of a lane was received."""
+        few = "" if lane is Lane.SENSOR else "AND lane <> 2"
+        sql = f"SELECT day FROM dek WHERE id = (SELECT dek_id FROM event WHERE lane = ? {few} ORDER BY id LIMIT 1)"
+        rows = await self.rows(sql, (int(lane),))
+        return str(rows[0][0]) if rows else None
+
+    async def overflow_rows(self) -> list[tuple[bytes, int, str, str, bytes]]:
+        """(blind sender, count, first, last, JSON that names the sender) per sender."""
+        sql = "SELECT sender, count, first_at, last_at, dek_id, sealed FROM overflow"
+        return [
+            (sender, count, first, last, (await self.dek(dek_id)).open(sealed))
+            for sender, count, first, last, dek_id, sealed in await self.rows(sql)
+        ]
+
+    async def unused_deks(self, before_day: str) -> list[int]:
+        """Data keys of days before `before_day` (YYYY-MM-DD) that no row needs."""
+        unused = " AND ".join(f"id NOT IN (SELECT dek_id FROM {table})" for table in TABLES_WITH_DEK)
+        sql = f"SELECT id FROM dek WHERE (day < ? OR day = '{UNKNOWN_DAY}') AND {unused}"
+        return [row[0] for row in await self.rows(sql, (before_day,))]
+
+    async def quick_check(self) -> bool:
+        """Does SQLite find the file sound?"""
+        rows: Any = await self.rows("PRAGMA quick_check(1)")
+        return bool(rows[0][0] == "ok")
+
+    async def crowds(self) -> list[Crowd]:
+        """How many rows each lane has of each patch. Reads the whole queue."""
+        sql = "SELECT lane, device_ref, count(*) FROM event JOIN dek ON dek.id = dek_id GROUP BY lane, device_ref"
+        return [Crowd(Lane(lane), ref, rows) for lane, ref, rows in await self.rows(sql)]
