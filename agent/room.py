@@ -11,8 +11,8 @@ from buffer.thinning import Part, least_important
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 5.0
-_AT_A_TIME, _BEFORE_COUNTING = 4_000, 25
+_LOOK_SECONDS = 2.0
+_LEAST, _MOST, _BEFORE_COUNTING = 50, 4_000, 25
 PAUSED = "the buffer has little room: readings wait at the broker"
 
 
@@ -42,26 +42,30 @@ class Room:
 
     async def step(self) -> None:
         """Do what the level asks for."""
+        await self._buffer.weigh()
         for link in self._links:
             link.pause(PAUSED if self._buffer.level >= Level.PAUSE else None)
         while self._buffer.level is Level.THIN:
-            part = least_important(await self._buffer.look.crowds())
-            if part is None or not await self._thin(part):
+            crowds = await self._buffer.look.crowds()
+            part = least_important(crowds)
+            # Not more than what is needed, in a small buffer; not for ever, in a large one.
+            at_a_time = max(_LEAST, min(sum(crowd.rows for crowd in crowds) // 100, _MOST))
+            if part is None or not await self._thin(part, at_a_time):
                 break
 
-    async def _thin(self, part: Part) -> bool:
+    async def _thin(self, part: Part, at_a_time: int) -> bool:
         """Give rows of a part up, as long as that is needed; False where there were none. Who has how many is counted
         again after some, as that reads the whole queue.
         """
         for done in range(_BEFORE_COUNTING):
             self._progress()
-            if self._buffer.level is not Level.THIN or not await self._give_up(part):
+            if self._buffer.level is not Level.THIN or not await self._give_up(part, at_a_time):
                 return done > 0
         return True
 
-    async def _give_up(self, part: Part) -> bool:
+    async def _give_up(self, part: Part, at_a_time: int) -> bool:
         try:
-            claims = await self._buffer.leave(part, _AT_A_TIME)
+            claims = await self._buffer.leave(part, at_a_time)
             if not any(claim.rows or claim.damaged for claim in claims):
                 return False
             decide = given_up(claims, self._buffer.gateway_id)

@@ -280,6 +280,14 @@ class EventBuffer:
     def level(self) -> Level:
         return self._writer.level
 
+    async def weigh(self) -> None:
+        """Look how full it is, and whether the disk may still be written, also where nothing is committed."""
+        try:
+            async with self._writer.between_commits:
+                await self._writer.look()
+        except MediumError as error:
+            raise self._writer.fail(error) from error
+
     async def level_changed(self, seconds: float) -> None:
         """Wait until `level` changes, `seconds` at most. For one caller."""
         with contextlib.suppress(TimeoutError):

@@ -271,7 +271,7 @@ class Writer:
         with contextlib.suppress(sqlite3.Error):  # what is wrong shows at the next transaction
             ((pages, unused),) = await self._connection.execute_fetchall(_PAGES)
             self.room = Room(pages - unused, self._quota_pages, free, self._reserve.octets, reserved=self._reserve.held)
-        if not self._reserve.held and self.room.can_reserve():
+        if self.trouble is None and not self._reserve.held and self.room.can_reserve():
             await asyncio.to_thread(self._reserve.take)
         found = level(self.room, self.level)
         if found is not self.level:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from buffer.errors import SealError
-from buffer.keys import KeyRing, make_key_file, read_kek
 from buffer.folding import fold, unfold
+from buffer.keys import KeyRing, make_key_file, read_kek
 from buffer.sealing import NO_LANE, Dek
 from schemas.wire import WireEvent
 

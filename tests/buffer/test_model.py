@@ -14,9 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from buffer import writer
 from buffer.devices import DeviceRecord
+from buffer.held import Moment
 from buffer.lanes import Lane
 from buffer.quarantine import Limits, entry
 from buffer.store import EventBuffer
+from buffer.thinning import Part
 from schemas.wire import WireEvent
 
 KEK = os.urandom(32)
@@ -34,7 +36,9 @@ def record(device_id):
 
 
 class BufferMachine(RuleBasedStateMachine):
-    """`lanes` are the keys in the queue, in order; `claims` are being sent; `aside` and `overflow` as in quarantine."""
+    """`lanes` are the keys in the queue, in order; `held` wait for the clock with their lanes; `claims` are being sent;
+    `aside` and `overflow` as in quarantine.
+    """
 
     @initialize()
     def begin(self):
@@ -43,7 +47,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.now, self.folder = NOW, Path(tempfile.mkdtemp(prefix="model-"))
         self.lanes = {lane: [] for lane in Lane}
         self.seen, self.aside, self.overflow = set(), {}, Counter()
-        self.claims, self.number = [], 0
+        self.claims, self.number, self.held, self.wrong = [], 0, [], None
         self.run(self.open())
         for device_id in PATCHES:
             self.submit(lambda draft, device_id=device_id: draft.put_device(record(device_id)))
@@ -53,8 +57,16 @@ class BufferMachine(RuleBasedStateMachine):
 
     async def open(self):
         self.buffer = await EventBuffer.open(
-            self.folder / "b.db", KEK, gateway_id="gw", limits=LIMITS, tick=0.001, clock=lambda: self.now
-        )
+            self.folder / "b.db", KEK, gateway_id="gw", limits=LIMITS, tick=0.001, clock=lambda: self.now,
+            moment=lambda: self.wrong,
+        )  # fmt: skip
+
+    def stored(self, key, lane):
+        """Where an event goes now."""
+        if self.wrong:
+            self.held.append((key, lane))
+        else:
+            self.lanes[lane].append(key)
 
     def submit(self, decide, **options):
         async def submitted():
@@ -82,7 +94,7 @@ class BufferMachine(RuleBasedStateMachine):
                 if new:
                     draft.append(WireEvent(key, b'{"k":"' + key.encode() + b'"}'), lane, device)
                     self.seen.add(key)
-                    self.lanes[lane].append(key)
+                    self.stored(key, lane)
 
         self.submit(decide)
 
@@ -156,7 +168,7 @@ class BufferMachine(RuleBasedStateMachine):
 
         self.submit(decide)
         del self.aside[what]
-        self.lanes[Lane.TELEMETRY].append(what)
+        self.stored(what, Lane.TELEMETRY)
 
     @rule()
     def gaps_are_named(self):
@@ -169,6 +181,42 @@ class BufferMachine(RuleBasedStateMachine):
         assert sum(row[1] for row in rows) == sum(self.overflow.values())
         self.submit(decide)
         self.overflow.clear()
+
+    @rule()
+    def the_clock_is_wrong(self):
+        self.wrong = Moment("boot", 10.0)
+
+    @precondition(lambda self: self.wrong)
+    @rule(most=st.integers(1, 10))
+    def the_clock_is_right(self, most):
+        """What was held goes to the queue, in its order, each with what it was."""
+        self.wrong = None
+        while self.held:
+            rows, damaged = self.run(self.buffer.look.held_rows(most))
+            assert not damaged
+            part, self.held = self.held[:most], self.held[most:]
+            assert [(row.event.idempotency_key, row.lane) for row in rows] == part
+            self.submit(lambda draft, rows=rows: [draft.release(row, row.event, NOW) for row in rows])
+            for key, lane in part:
+                self.lanes[lane].append(key)
+
+    @rule(most=st.integers(1, 5))
+    def give_up(self, most):
+        """The oldest readings and telemetry that are not being sent, and nothing else."""
+        flying = {key for _, keys in self.claims for key in keys}
+        claims = self.run(self.buffer.leave(Part((Lane.SENSOR, Lane.TELEMETRY)), most))
+        assert sum(len(claim.rows) for claim in claims) == min(
+            most, sum(key not in flying for lane in (Lane.SENSOR, Lane.TELEMETRY) for key in self.lanes[lane])
+        )
+        for claim in claims:
+            keys = [event.idempotency_key for event in claim.events]
+            assert keys == [key for key in self.lanes[claim.lane] if key not in flying][: len(keys)]
+            leaving = self.run(self.buffer.claim(claim.lane, 100, 1 << 20))
+            assert not {event.idempotency_key for event in leaving.events} & set(keys), "nobody else gets them"
+            self.buffer.release(claim.lane, leaving.rows)
+            self.submit(lambda draft, claim=claim: draft.forget(claim.rows, claim.lane), relief=True)
+            self.lanes[claim.lane] = [key for key in self.lanes[claim.lane] if key not in keys]
+        self.buffer.stay()
 
     @rule()
     def kill(self):
@@ -206,12 +254,13 @@ class BufferMachine(RuleBasedStateMachine):
         self.number += 1
         name = f"big.{self.number}"
         self.run(full())
-        self.lanes[Lane.SENSOR].append(name)
+        self.stored(name, Lane.SENSOR)
 
     @invariant()
     def the_counts_agree(self):
         if hasattr(self, "buffer"):
             assert self.buffer.lanes == {lane: len(keys) for lane, keys in self.lanes.items()}
+            assert self.buffer.held == len(self.held)
             assert self.buffer.quarantined == len(self.aside)
             assert sum(self.buffer.overflow.values()) == sum(self.overflow.values())
 

@@ -141,6 +141,10 @@ class Found:
             markers |= {e.idempotency_key: marked(e.body) for e in claim.events if b'"gap_marker"' in e.body}
             damaged += [f"row {row} of lane {lane.name} does not open" for row, _ in claim.damaged]
             buffer.release(lane, [*claim.rows, *(row for row, _ in claim.damaged)])
+        held, unread = await buffer.look.held_rows(100_000)
+        rows.update(item.event.idempotency_key for item in held)
+        markers |= {item.event.idempotency_key: marked(item.event.body) for item in held}
+        damaged += [f"held row {row} does not open" for row, _ in unread]
         entries = await buffer.look.quarantine_entries(100_000)
         set_aside = Counter(name_of(item) for _, _, item in entries)
         return cls(rows, markers, set_aside, sum(buffer.overflow.values()), damaged)

@@ -1,4 +1,5 @@
-"""The gateway's own pipeline at work on a buffer, under the shim: frames, pairings, uploads, markers, a restart.
+"""The gateway's own pipeline at work on a buffer, under the shim: frames, pairings, uploads, markers, a wrong clock,
+rows that are given up, a restart.
 
 Before anything is handed in this says that it was `sent`; when it is durable, that it was `acked`; when an upstream has
 taken it, that it was `delivered`. `workload.py DATABASE KEK SEED ROUNDS [MUTANT]`.
@@ -16,13 +17,16 @@ from pathlib import Path
 import mutants
 from recording import say
 
+from agent.clock import moment_now, release_held
 from agent.counters import Counters
-from agent.gaps import quarantine_overflow
+from agent.gaps import given_up, quarantine_overflow
 from agent.ingest import Ingest
 from agent.pairing import Claims, Paired, PairRequest, pair, unpair
 from agent.sync import Sync
+from buffer.lanes import Lane
 from buffer.quarantine import Limits
 from buffer.store import EventBuffer
+from buffer.thinning import Part
 from device_drivers.base import Channel, Frame
 from device_drivers.links.base import Batch
 from uploader.backoff import Backoff
@@ -35,9 +39,9 @@ STRANGER = "NFLX_STRANGER"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-async def open_buffer(path, kek):
+async def open_buffer(path, kek, moment=lambda: None):
     """As the daemon does, with a WAL that is checkpointed often."""
-    buffer = await EventBuffer.open(path, kek, gateway_id=GATEWAY, limits=LIMITS, tick=0.002)
+    buffer = await EventBuffer.open(path, kek, gateway_id=GATEWAY, limits=LIMITS, tick=0.002, moment=moment)
     await buffer._connection.execute("PRAGMA wal_autocheckpoint=20")
     return buffer
 
@@ -97,8 +101,8 @@ def marked(body):
 class Work:
     """One pass of the pipeline."""
 
-    def __init__(self, buffer, log, rng):
-        self._buffer, self._log, self._rng = buffer, log, rng
+    def __init__(self, buffer, log, rng, clock):
+        self._buffer, self._log, self._rng, self._clock = buffer, log, rng, clock
         self._ingest = Ingest(buffer, GATEWAY, Counters())
         upstream, backoff = Upstream(log, rng), Backoff(0.0, 0.0)
         self._sync = Sync(buffer, upstream, backoff, Counters(), batch_events=40, batch_octets=1 << 20)
@@ -126,9 +130,25 @@ class Work:
             patch = self._rng.choice(PATCHES)
             await self._unpair(patch)
             await self._pair(patch)
+        if turn % 23 in (15, 19):
+            await self._clock_is_wrong(turn % 23 == 15)
+        if turn % 29 == 28:
+            await self._give_up()
         if turn % 13 == 12:
             rows = await self._buffer.look.overflow_rows()
             await self._buffer.submit(quarantine_overflow(rows, GATEWAY), now=True)
+
+    async def _clock_is_wrong(self, wrong):
+        """For some rounds events are held; then they are put into the queue."""
+        self._clock.moment = moment_now() if wrong else None
+        if not wrong:
+            await release_held(self._buffer)
+
+    async def _give_up(self):
+        """As where the buffer is nearly full."""
+        claims = await self._buffer.leave(Part((Lane.SENSOR, Lane.TELEMETRY)), 10)
+        await self._buffer.submit(given_up(claims, GATEWAY), now=True, relief=True)
+        self._buffer.stay()
 
     def _keep(self, coroutine):
         task = asyncio.create_task(coroutine)
@@ -178,6 +198,12 @@ class Work:
         self._log(unpaired=patch)
 
 
+class Clock:
+    """Wrong while it has a moment."""
+
+    moment = None
+
+
 async def _waited(future):
     await future
 
@@ -192,12 +218,13 @@ async def main():
 
     rng = random.Random(seed)
     mutant = sys.argv[5] if len(sys.argv) > 5 else None
-    buffer = await open_buffer(database, kek)
+    clock = Clock()
+    buffer = await open_buffer(database, kek, lambda: clock.moment)
     await buffer.truncate_wal()
     log(ready=True)
     if mutant:
         await mutants.break_it(buffer, mutant)
-    await Work(buffer, log, rng).run(rounds)
+    await Work(buffer, log, rng, clock).run(rounds)
     await buffer.close()
     log(closed=True)
 

@@ -121,6 +121,31 @@ async def test_an_acknowledgement_is_dropped_with_its_connection(broker, publish
         assert link.state.connects == 2
 
 
+async def test_a_paused_link_leaves_everything_at_the_broker(broker, publisher):
+    async with running(broker) as link:
+        await until(lambda: link.state.connected)
+        link.pause("no room")
+        await until(lambda: not link.state.connected)
+        for sequence in range(50):
+            publisher.publish("sensor", reading(publisher.device_id, sequence))
+        await until(lambda: publisher.waiting == 0)
+        link.pause("no room")
+        await asyncio.sleep(0.7)
+        assert (link.state.connected, link.state.reason, link.state.received) == (False, "no room", 0)
+        link.pause(None)
+        await frames_of(link, 50)
+        await until(lambda: link.state.connects == 2)
+
+
+async def test_a_link_that_is_paused_before_it_starts_does_not_connect(broker):
+    link = MqttLink(MqttOptions("127.0.0.1", free_port(), client_id="gw-test-bulk"), ("sensor",))
+    link.pause("no room")
+    task = asyncio.create_task(link.run())
+    await until(lambda: link.state.reason == "no room")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_a_qos_0_message_is_taken_and_not_acknowledged(broker, publisher):
     async with running(broker) as link:
         await until(lambda: link.state.connected)

@@ -1,0 +1,199 @@
+"""A buffer that fills: readings wait on patches and at the broker, then the oldest go and are named; doses never."""
+
+import asyncio
+import json
+import os
+from collections import Counter
+
+import pytest
+from glucose import KEK, NOW, RECORD, Gateway, record
+from publisher import reading
+
+from agent.counters import Counters
+from agent.ingest import Ingest
+from agent.room import PAUSED, Room
+from buffer.lanes import Lane
+from buffer.medium import Trouble
+from buffer.room import Level
+from buffer.store import EventBuffer
+from device_drivers.base import Channel, Frame
+from device_drivers.links.base import Batch
+from schemas.wire import WireEvent
+
+PATCHES = [f"NFLX_0A1B2C{number:02d}" for number in range(4)]
+
+
+class Link:
+    """Notes what it is told."""
+
+    def __init__(self):
+        self.said = []
+
+    def pause(self, reason):
+        self.said.append(reason)
+
+
+@pytest.fixture
+async def small(tmp_path):
+    """A buffer of 256 pages, its patches, and what each of them sent."""
+    buffer = await EventBuffer.open(tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.005, quota_octets=1)
+    for device_id in PATCHES:
+        patch = RECORD.model_copy(
+            update={"device_id": device_id, "transport": "mqtt", "address": None, "device_type": "insulin_patch"}
+        )
+        await buffer.submit(lambda draft, patch=patch: draft.put_device(patch), now=True)
+    yield buffer
+    await buffer.close()
+
+
+def frames(device_id, first, count, kind="sensor"):
+    """Readings one second apart, or doses."""
+    for sequence in range(first, first + count):
+        body = reading(device_id, sequence, timestamp=f"2026-11-24T{sequence // 3600:02}:{sequence // 60 % 60:02}:{sequence % 60:02}Z")  # fmt: skip  # noqa: E501
+        if kind == "dosage":
+            body = {
+                "device_id": device_id, "boot": 1, "sequence": sequence, "substance_delivered": "insulin",
+                "dosage_amount": 1.5, "unit_of_measurement": "IU", "delivery_timestamp": body["timestamp"],
+                "delivery_method": "micro_needle", "delivery_success": True,
+            }  # fmt: skip
+        yield Frame(device_id, Channel("mqtt", kind), json.dumps(body).encode(), NOW)
+
+
+async def fill(buffer, share, weights=(1, 1, 1, 1)):
+    """Readings of all patches, side by side, and a dose now and then; how many of each were stored."""
+    ingest, sent, turn = Ingest(buffer, "gw-test", Counters()), Counter(), 0
+    while buffer.room.share < share:
+        batch = []
+        for device_id, weight in zip(PATCHES, weights, strict=True):
+            batch += frames(device_id, sent[device_id], 5 * weight)
+            sent[device_id] += 5 * weight
+        if turn % 5 == 0:
+            batch += frames(PATCHES[0], sent["dosage"], 1, "dosage")
+            sent["dosage"] += 1
+        turn += 1
+        fates = await ingest.receive(Batch(batch), "mqtt")[0]
+        assert {fate for fate, *_ in fates} == {"durable"}
+    return sent
+
+
+async def found(buffer):
+    """Rows by patch, doses, and what markers name by patch."""
+    rows, named = Counter(), Counter()
+    for lane in Lane:
+        claim = await buffer.claim(lane, 100_000, 1 << 30)
+        assert not claim.damaged
+        buffer.release(lane, claim.rows)
+        for event in claim.events:
+            data = json.loads(event.body)["data"]
+            if data.get("kind") == "gap_marker":
+                named[data["device_id"]] += data["count"]
+                assert "given up" in data["reason"]
+                assert "2026-11-24T00:00:00Z" <= data["first_at"] <= data["last_at"] < "2026-11-25"
+            elif "substance_delivered" in data:
+                rows["dosage"] += 1
+            elif "reading_value" in data:
+                rows[data["device_id"]] += 1
+    return rows, named
+
+
+async def test_at_85_percent_links_are_told_to_wait_and_go_on_when_there_is_room(small):
+    link = Link()
+    room = Room(small, [link])
+    await room.step()
+    await fill(small, 0.86)
+    await room.step()
+    assert small.level is Level.PAUSE
+    while small.lanes[Lane.SENSOR]:
+        claim = await small.claim(Lane.SENSOR, 1_000, 1 << 30)
+        await small.submit(lambda draft, rows=claim.rows: draft.forget(rows, Lane.SENSOR), now=True, relief=True)
+        small.release(Lane.SENSOR, claim.rows)
+    await room.step()
+    assert link.said == [None, PAUSED, None]
+    assert room.given_up == 0
+
+
+async def test_at_95_percent_the_oldest_go_and_markers_name_them(small):
+    sent = await fill(small, 0.955)
+    room = Room(small, [])
+    await room.step()
+    assert small.level is Level.PAUSE
+    assert small.room.share < 0.94
+    rows, named = await found(small)
+    assert rows["dosage"] == sent["dosage"]
+    assert sum(named.values()) == room.given_up > 0
+    for device_id in PATCHES:
+        assert named[device_id] > 0
+        assert rows[device_id] + named[device_id] == sent[device_id]
+
+
+async def test_a_patch_that_floods_pays_for_it(small):
+    sent = await fill(small, 0.955, weights=(1, 1, 1, 20))
+    room = Room(small, [])
+    await room.step()
+    assert small.level is Level.PAUSE
+    rows, named = await found(small)
+    assert named.keys() == {PATCHES[3]}
+    assert rows[PATCHES[3]] + named[PATCHES[3]] == sent[PATCHES[3]]
+    assert [rows[device_id] for device_id in PATCHES[:3]] == [sent[device_id] for device_id in PATCHES[:3]]
+
+
+async def test_what_is_being_sent_is_not_given_up(small):
+    await fill(small, 0.955)
+    flying = await small.claim(Lane.SENSOR, 300, 1 << 20)
+    await Room(small, []).step()
+    await small.submit(lambda draft: draft.forget(flying.rows, Lane.SENSOR), now=True, relief=True)
+    small.release(Lane.SENSOR, flying.rows)
+    _, named = await found(small)
+    left = await small.claim(Lane.SENSOR, 1, 1 << 20)
+    assert left.rows[0] > flying.rows[-1]
+    assert small.lanes[Lane.SENSOR] >= 0
+    assert sum(named.values()) > 0
+
+
+async def test_a_dose_that_finds_no_room_gets_it(small, monkeypatch):
+    """The quota is used up between two looks at it: the dose waits, readings go, the dose is stored."""
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    await fill(small, 0.955)
+    big = [
+        WireEvent(f"{PATCHES[0]}.dosage.9.{n}", b'{"x":"' + os.urandom(8_000).hex().encode() + b'"}') for n in range(3)
+    ]
+    doses = small.submit(lambda draft: [draft.append(dose, Lane.DOSAGE, PATCHES[0]) for dose in big], now=True)
+    await asyncio.sleep(0.1)
+    assert not doses.done()
+    assert small.trouble is Trouble.FULL
+    await Room(small, []).step()
+    await asyncio.wait_for(doses, 5)
+    assert small.trouble is None
+
+
+async def test_only_doses_are_kept_even_at_the_quota(small):
+    ingest, sequence = Ingest(small, "gw-test", Counters()), 0
+    while small.room.share < 0.955:
+        await ingest.receive(Batch(list(frames(PATCHES[0], sequence, 50, "dosage"))), "mqtt")[0]
+        sequence += 50
+    room = Room(small, [])
+    await room.step()
+    assert room.given_up == 0
+    assert small.lanes[Lane.DOSAGE] == sequence
+
+
+async def test_readings_over_ble_stay_on_the_patch_and_are_fetched_later(tmp_path):
+    buffer = await EventBuffer.open(tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.005, quota_octets=1)
+    await buffer.submit(lambda draft: draft.put_device(RECORD), now=True)
+    gateway = Gateway(buffer)
+    await gateway.begin()
+    assert await gateway.records(0, 1) == ["durable"] * 2
+    filler = [WireEvent(f"NFLX_FILLER00.x.1.{n}", os.urandom(6_000).hex().encode()) for n in range(120)]
+    while buffer.room.share < 0.86:
+        event = filler.pop()
+        await buffer.submit(lambda draft, event=event: draft.append(event, Lane.TELEMETRY), now=True)
+    assert buffer.level is Level.PAUSE
+    assert await gateway.records(2, 3, live=True) == ["left_on_patch"]
+    assert gateway.missing() is None, "nothing is fetched"
+    claim = await buffer.claim(Lane.TELEMETRY, 100, 1 << 30)
+    await buffer.submit(lambda draft: draft.forget(claim.rows, Lane.TELEMETRY), now=True, relief=True)
+    assert gateway.missing() == (2, False), "they are still to be fetched"
+    assert await gateway.records(2, 3, 4) == ["durable"] * 3
+    assert len(await gateway.stored(Lane.SENSOR)) == 5
+    assert record(2)
+    await buffer.close()
