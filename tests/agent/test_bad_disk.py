@@ -3,6 +3,7 @@
 import errno
 import sqlite3
 import subprocess
+import time
 
 import pytest
 from faults import Faults, hurt
@@ -78,8 +79,10 @@ def test_a_full_disk_is_waited_for(bedside):
     wait_for(lambda: bedside.trouble() == "there is no room for more", what="the trouble")
     assert "NOTHING IS ACKNOWLEDGED: there is no room for more" in bedside.gateway.command("status").stdout
     bedside.publish(30)
+    time.sleep(3)  # some tries
     bedside.faults.set()
     bedside.wait_stored(80)
+    assert bedside.gateway.log.count("the reserve is used") == 1
     assert bedside.trouble() is None
     assert (bedside.gateway.process.pid, bedside.gateway.process.poll()) == (pid, None)
     bedside.all_there_once()
@@ -87,8 +90,14 @@ def test_a_full_disk_is_waited_for(bedside):
 
 @pytest.mark.parametrize(
     "fault",
-    [{"write": errno.EIO}, {"sync": errno.EIO}, {"write": errno.EROFS}, {"readonly": 1}],
-    ids=["writes fail", "syncs fail", "writes say read-only", "read-only, and commits succeed"],
+    [
+        {"write": errno.EIO},
+        {"write": errno.EIO, "once": 1},
+        {"sync": errno.EIO, "once": 1},
+        {"write": errno.EROFS},
+        {"readonly": 1},
+    ],
+    ids=["writes fail", "one write fails", "one sync fails", "writes say read-only", "read-only, and commits succeed"],
 )
 def test_a_failing_disk_ends_the_daemon_at_once(bedside, fault):
     """Without a further write; started again, it takes what it had not acknowledged, once."""
@@ -106,7 +115,7 @@ def test_a_failing_disk_ends_the_daemon_at_once(bedside, fault):
 
 
 def test_reads_that_fail_end_it_too(bedside):
-    bedside.faults.set(read=errno.EIO)
+    bedside.faults.set(read=errno.EIO, once=1)
     for _ in range(20):
         bedside.gateway.command("buffer", "stats")
         if bedside.gateway.process.poll() is not None:
@@ -132,8 +141,8 @@ def test_a_database_that_is_locked_is_waited_for(bedside):
 
 
 def test_a_command_on_a_failing_disk_says_so_and_writes_nothing(bedside):
-    bedside.gateway.stop()
-    bedside.faults.set(write=errno.EIO)
+    bedside.gateway.kill()  # what is in the WAL then would be written into the database by closing it
+    bedside.faults.set(write=errno.EIO, once=1)
     command = [PROGRAM, "--config", bedside.gateway.settings, "unpair", bedside.device]
     done = subprocess.run(
         command, check=False, capture_output=True, text=True, timeout=30, env=bedside.gateway.environment

@@ -1,7 +1,8 @@
 /* Lets system calls on files below FAULT_DIR fail as FAULT_CONTROL, a mapping shared with the test, says.
 
-   Five fields of the test's (errno, 0 for none): write, sync, read, and 1 in `readonly` for a file system that statvfs
-   calls read-only; then two counts of ours: calls that failed, and writes that came after the first of them. */
+   Fields of the test's: errno of write, sync and read, 0 for none; 1 in `readonly` for a file system that statvfs calls
+   read-only; 1 in `once` for a fault that is over after one call. Then two counts of ours: calls that failed, and writes
+   that came after the first of them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,7 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-struct control { int32_t write, sync, read, readonly, failed, written_after; };
+struct control { int32_t write, sync, read, readonly, once, failed, written_after; };
 static volatile struct control *control;
 static const char *folder;
 
@@ -43,6 +44,7 @@ static int inside(int fd) {
 static int fails(int fd, int32_t error) {
     if (!error || !inside(fd)) return 0;
     __sync_fetch_and_add(&control->failed, 1);
+    if (control->once) control->write = control->sync = control->read = 0;
     errno = error;
     return 1;
 }
