@@ -24,7 +24,9 @@ Protocol = Literal["5", "3.1.1"]
 RECEIVE_MAXIMUM = 4_000
 # The broker drops what is larger, instead of handing us again and again what we cannot hold (docs/mqtt.md).
 _MAXIMUM_PACKET = 4 << 20
-# Handed over at the latest when so much was read, so that the link can stop the reading.
+# Handed over at the latest when so much was read, so that the link can stop the reading; a message takes 8 KiB of memory
+# as paho keeps it, whatever it holds, and a tenth of that as a frame.
+_MESSAGES_AT_ONCE = 200
 _OCTETS_AT_ONCE = 4 << 20
 _OPEN_SECONDS = 20.0
 _UNSUPPORTED_PROTOCOL = 0x84
@@ -197,7 +199,7 @@ class MqttConnection:
             pending = getattr(self._socket, "pending", None)
             if len(self._messages) == before and not (pending and pending()):
                 break
-            if len(self._messages) >= RECEIVE_MAXIMUM or self._octets >= _OCTETS_AT_ONCE:
+            if len(self._messages) >= _MESSAGES_AT_ONCE or self._octets >= _OCTETS_AT_ONCE:
                 self._loop.call_soon(self._read)
                 break
         if self._messages:
