@@ -36,6 +36,7 @@ async def test_nothing_is_lost_by_a_migration(old, tmp_path):
         for event in claim.events:
             events[json.loads(event.body)["type"]] += 1
     assert events == {"device_activation": 2, "sensor_reading": 5}
+    assert buffer.held == (1 if old.stem == "3" else 0)
     entries = await buffer.look.quarantine_entries()
     assert Counter(item.sender for _, _, item in entries) == {"NFLX_STRANGER": 3, PATCH: 1}
     assert sum(buffer.overflow.values()) == 2
