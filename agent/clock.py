@@ -1,27 +1,20 @@
-"""The clock that goes on while the time of day is not to be believed, and what it tells of held events afterwards."""
+"""Once the clock is right: held events get their times, and go to the queue in their order, before anything newer."""
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from agent.events import Unfit, at_time
 from agent.gaps import unreadable
 from buffer.draft import Draft
-from buffer.held import Held, Moment
+from buffer.held import Held, Moment, moment_now
 from buffer.quarantine import entry
 from buffer.store import EventBuffer
+from schemas.wire import WireEvent
 
 log = logging.getLogger(__name__)
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _AT_A_TIME = 5_000
-
-
-def moment_now() -> Moment:
-    """Seconds since this boot, suspended ones too."""
-    return Moment(_BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def captured_at(held: Held, moment: Moment, now: datetime) -> datetime:
@@ -55,7 +48,7 @@ def _released(
     def decide(draft: Draft) -> None:
         for held in rows:
             true = captured_at(held, moment, now)
-            event = at_time(held.event, held.captured, true)
+            event = _at_time(held, true)
             if isinstance(event, Unfit):
                 draft.drop_held(held.row)
                 sender = held.event.idempotency_key.split(".")[0]
@@ -67,3 +60,12 @@ def _released(
         unreadable(draft, damaged, gateway_id)
 
     return decide
+
+
+def _at_time(held: Held, true: datetime) -> WireEvent | Unfit:
+    """A bug here must not hold everything for ever."""
+    try:
+        return at_time(held.event, held.captured, true)
+    except Exception:
+        log.exception("a held event did not get its time, set aside")
+        return Unfit("internal error: please report it")

@@ -48,7 +48,7 @@ class Jobs:
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self.states: list[JobState] = []
         self._add("gap_markers", 60, self._gap_markers)
-        self._add("held_events", 10, self._held_events)
+        self._add("held_events", 5, self._held_events)
         self._add("retire_data_keys", 3_600, self._retire_data_keys)
         self._add("truncate_wal", 6 * 3_600, self._truncate_wal)
         self._add("quick_check", 24 * 3_600, self._quick_check)

@@ -1,13 +1,13 @@
 """Room in the buffer: what can wait elsewhere is told to wait; at the very end the least important goes, by name."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from agent.gaps import given_up
 from buffer.room import Level
 from buffer.store import EventBuffer
-from buffer.thinning import Part, least_important
+from buffer.thinning import THINNED, Part, least_important
 
 log = logging.getLogger(__name__)
 
@@ -27,16 +27,13 @@ class CanWait(Protocol):
 class Room:
     """Follows the buffer's level."""
 
-    def __init__(
-        self, buffer: EventBuffer, links: Sequence[CanWait], progress: Callable[[], None] = lambda: None
-    ) -> None:
-        self._buffer, self._links, self._progress = buffer, links, progress
+    def __init__(self, buffer: EventBuffer, links: Sequence[CanWait]) -> None:
+        self._buffer, self._links = buffer, links
         self.given_up = 0
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self._progress()
             await self.step()
             await self._buffer.level_changed(_LOOK_SECONDS)
 
@@ -45,7 +42,7 @@ class Room:
         await self._buffer.weigh()
         for link in self._links:
             link.pause(PAUSED if self._buffer.level >= Level.PAUSE else None)
-        while self._buffer.level is Level.THIN:
+        while self._buffer.level is Level.THIN and any(self._buffer.lanes[lane] for lane in THINNED):
             crowds = await self._buffer.look.crowds()
             part = least_important(crowds)
             # Not more than what is needed, in a small buffer; not for ever, in a large one.
@@ -58,7 +55,6 @@ class Room:
         again after some, as that reads the whole queue.
         """
         for done in range(_BEFORE_COUNTING):
-            self._progress()
             if self._buffer.level is not Level.THIN or not await self._give_up(part, at_a_time):
                 return done > 0
         return True

@@ -81,7 +81,7 @@ class Draft:
         self, state: State, keys: KeyRing, limits: Limits, now: datetime, moment: Moment | None = None
     ) -> None:
         self.now = now.astimezone(UTC)
-        # Only while `now` is not to be believed
+        # Where events are held for the clock
         self._moment = moment
         self._today = f"{self.now:%Y-%m-%d}"
         self._state, self._keys, self._limits = state, keys, limits

@@ -1,6 +1,8 @@
 """An event from before the clock was right, with the boot and the monotonic time at which it was captured."""
 
+import time
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple
 
 from buffer.errors import SealError
@@ -13,6 +15,7 @@ from schemas.wire import WireEvent
 UNKNOWN_DAY = "unknown"
 # In the place of a lane, so that no held row is taken for one of the queue.
 HELD = 128
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Moment(NamedTuple):
@@ -20,6 +23,11 @@ class Moment(NamedTuple):
 
     boot: str
     monotonic: float
+
+
+def moment_now() -> Moment:
+    """Of this boot, suspended seconds too."""
+    return Moment(_BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 class Held(NamedTuple):

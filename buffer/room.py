@@ -21,7 +21,7 @@ class Level(IntEnum):
 class Room:
     """Pages in use and allowed; octets that the file system has left, and how many are kept in reserve.
 
-    `reserved`: the reserve is there. Without it, its room is being used up.
+    `reserved`: the reserve is there, not used up.
     """
 
     used: int = 0
@@ -47,9 +47,9 @@ class Room:
 
 def level(room: Room, before: Level) -> Level:
     """The level now; `before` is the last one, for what goes on until there is clearly room again."""
-    scarce = room.free < (2 if before >= Level.PAUSE else 1) * room.reserve
+    scarce = room.free < (2 if before >= Level.PAUSE else 1) * room.reserve or not (room.reserved or room.can_reserve())
     if room.share >= (_STOP_THINNING_BELOW if before is Level.THIN else _THIN_AT):
         return Level.THIN
-    if scarce or not room.reserved or room.share >= (_GO_ON_BELOW if before >= Level.PAUSE else _PAUSE_AT):
+    if scarce or room.share >= (_GO_ON_BELOW if before >= Level.PAUSE else _PAUSE_AT):
         return Level.PAUSE
     return Level.WARN if room.share >= _WARN_AT else Level.FINE

@@ -14,7 +14,7 @@ import aiosqlite
 from buffer import database
 from buffer.draft import Decide, T, mark_key
 from buffer.errors import MediumError, SealError
-from buffer.held import Moment
+from buffer.held import Moment, moment_now
 from buffer.keys import KeyRing
 from buffer.lanes import Lane
 from buffer.loading import load, quota_pages
@@ -77,11 +77,12 @@ class EventBuffer:
         tick: float = 0.8,
         cap: int = 4_000,
         clock: Callable[[], datetime] = _utc_now,
-        moment: Callable[[], Moment | None] = lambda: None,
+        moment: Callable[[], Moment] = moment_now,
+        clock_is_right: Callable[[], bool] = lambda: True,
         reserve_octets: int = 0,
     ) -> Self:
-        """Open or create; InUseError, SealError, SchemaError or MediumError say who must act. `moment` is None once
-        `clock` is to be believed: until then events are held.
+        """Open or create; InUseError, SealError, SchemaError or MediumError say who must act. Events are held
+        until `clock_is_right`; `moment` is another clock, which only goes forward.
 
         After a MediumError the process must end at once: nothing is closed, as that would write.
         """
@@ -107,6 +108,7 @@ class EventBuffer:
             raise
         writer = Writer(
             connection, path, state, keys, limits=limits, tick=tick, cap=cap, clock=clock, moment=moment,
+            clock_is_right=clock_is_right,
             quota_pages=quota_pages(quota_octets), reserve=reserve,
         )  # fmt: skip
         await writer.look()
@@ -217,7 +219,7 @@ class EventBuffer:
 
     @property
     def clock_is_right(self) -> bool:
-        return self._writer.moment() is None
+        return self._writer.clock_is_right()
 
     @property
     def held(self) -> int:

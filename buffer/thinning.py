@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from buffer.lanes import Lane
 
-_THINNED = (Lane.SENSOR, Lane.TELEMETRY)
+THINNED = (Lane.SENSOR, Lane.TELEMETRY)
 _MOST = 2 / 3
 
 
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 def least_important(crowds: Sequence[Crowd]) -> Part | None:
     """Whose oldest rows go next; None where there are only doses and urgent events."""
     total = sum(crowd.rows for crowd in crowds)
-    thinned = [crowd for crowd in crowds if crowd.lane in _THINNED and crowd.rows]
+    thinned = [crowd for crowd in crowds if crowd.lane in THINNED and crowd.rows]
     if not thinned:
         return None
     telemetry = sum(crowd.rows for crowd in thinned if crowd.lane is Lane.TELEMETRY)
@@ -41,4 +41,4 @@ def least_important(crowds: Sequence[Crowd]) -> Part | None:
     noisiest = max(thinned, key=lambda crowd: crowd.rows)
     if noisiest.lane is Lane.SENSOR and noisiest.rows > _MOST * total:
         return Part((Lane.SENSOR,), noisiest.device_ref)
-    return Part(_THINNED)
+    return Part(THINNED)

@@ -56,12 +56,14 @@ class Writer:
         tick: float,
         cap: int,
         clock: Callable[[], datetime],
-        moment: Callable[[], Moment | None],
+        moment: Callable[[], Moment],
+        clock_is_right: Callable[[], bool],
         quota_pages: int,
         reserve: Reserve,
     ) -> None:
         self._connection, self._path, self._state, self._keys = connection, path, state, keys
-        self.moment, self._quota_pages, self._reserve = moment, quota_pages, reserve
+        self._moment, self.clock_is_right = moment, clock_is_right
+        self._quota_pages, self._reserve = quota_pages, reserve
         self._limits, self._tick, self._most, self._clock = limits, tick, cap, clock
         self.cap = min(cap, _LEAST_CAP)
         self.commit_seconds = 0.0
@@ -199,7 +201,9 @@ class Writer:
         """Decide and commit: True when it is durable and its callers know; False, and nothing changed, where it cannot
         be now.
         """
-        draft = Draft(self._state, self._keys, self._limits, self._clock(), self.moment())
+        # While anything is held all is: or what is newer would be sent first.
+        hold = not self.clock_is_right() or self._state.numbers["held"] > 0
+        draft = Draft(self._state, self._keys, self._limits, self._clock(), self._moment() if hold else None)
         start = draft.point()
         results = _decide(draft, group)
         statements = draft.statements()

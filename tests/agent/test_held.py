@@ -10,12 +10,12 @@ import pytest
 from glucose import NOW, PATCH, RECORD
 from publisher import reading
 
-from agent.clock import captured_at, moment_now, release_held
+from agent.clock import captured_at, release_held
 from agent.counters import Counters
 from agent.events import at_time
 from agent.ingest import Ingest
 from agent.jobs import Jobs
-from buffer.held import HELD, Held, Moment, open_held, seal_held
+from buffer.held import HELD, Held, Moment, moment_now, open_held, seal_held
 from buffer.lanes import Lane
 from buffer.sealing import Dek
 from buffer.store import EventBuffer
@@ -32,23 +32,23 @@ class Clock:
     """Wrong until it is set: 300 s after the boot it shows five past midnight, 1970."""
 
     def __init__(self):
-        self.now, self.moment = WRONG, Moment(BOOT, 300.0)
+        self.now, self.moment, self.right = WRONG, Moment(BOOT, 300.0), False
 
     def later(self, seconds):
         self.now += timedelta(seconds=seconds)
         self.moment = Moment(BOOT, self.moment.monotonic + seconds)
 
     def set(self, now):
-        self.now, self.at = now, self.moment
-        self.moment = None
+        self.now, self.right = now, True
 
 
 @pytest.fixture
 async def gateway(tmp_path):
     clock = Clock()
     buffer = await EventBuffer.open(
-        tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.01, clock=lambda: clock.now, moment=lambda: clock.moment
-    )
+        tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.01, clock=lambda: clock.now, moment=lambda: clock.moment,
+        clock_is_right=lambda: clock.right,
+    )  # fmt: skip
     patch = RECORD.model_copy(update={"transport": "mqtt", "address": None})
     await buffer.submit(lambda draft: draft.put_device(patch), now=True)
     yield buffer, clock, tmp_path / "b.db"
@@ -81,7 +81,7 @@ async def test_they_are_sent_when_the_clock_is_right_with_the_times_they_had(gat
     assert await release_held(buffer) == 0, "not yet"
     clock.later(60)
     clock.set(NOW)
-    assert await release_held(buffer, clock.at, NOW) == 3
+    assert await release_held(buffer, clock.moment, NOW) == 3
     first, second = await sent(buffer)
     assert first["occurred_at"] == first["data"]["timestamp"] == "2026-11-24T10:15:30Z"
     assert datetime.fromisoformat(second["occurred_at"]) == NOW - timedelta(seconds=120)
@@ -97,12 +97,26 @@ async def test_they_are_sent_when_the_clock_is_right_with_the_times_they_had(gat
     assert days == [(f"{NOW:%Y-%m-%d}",)]
 
 
+async def test_nothing_newer_overtakes_them(gateway):
+    """Also what comes when the clock is right already, until all that is held is released."""
+    buffer, clock, _ = gateway
+    await receive(buffer, clock, reading(PATCH, 1), reading(PATCH, 2))
+    clock.set(NOW)
+    await receive(buffer, clock, reading(PATCH, 3, timestamp=clock.now.isoformat()))
+    assert (buffer.held, sum(buffer.lanes.values())) == (3, 0)
+    await release_held(buffer, clock.moment, NOW)
+    await receive(buffer, clock, reading(PATCH, 4))
+    assert [event["idempotency_key"].rpartition(".")[2] for event in await sent(buffer)] == ["1", "2", "3", "4"]
+    third = (await sent(buffer))[2]
+    assert datetime.fromisoformat(third["occurred_at"]) == NOW
+
+
 async def test_the_key_of_no_day_goes_when_nothing_needs_it(gateway):
     buffer, clock, path = gateway
     await receive(buffer, clock, reading(PATCH, 1))
     assert await buffer.look.unused_deks("1970-01-01") == []
     clock.set(NOW)
-    await release_held(buffer, clock.at, NOW)
+    await release_held(buffer, clock.moment, NOW)
     unused = await buffer.look.unused_deks("1970-01-01")
     await buffer.submit(lambda draft: draft.retire_deks(unused), now=True)
     with sqlite3.connect(path) as connection:
@@ -124,8 +138,9 @@ async def test_they_survive_a_kill(gateway, tmp_path):
     for suffix in ("", "-wal"):
         shutil.copy(f"{path}{suffix}", tmp_path / f"copy.db{suffix}")
     again = await EventBuffer.open(
-        tmp_path / "copy.db", KEK, gateway_id="gw-test", tick=0.01, clock=lambda: clock.now, moment=lambda: clock.moment
-    )
+        tmp_path / "copy.db", KEK, gateway_id="gw-test", tick=0.01, clock=lambda: clock.now,
+        moment=lambda: clock.moment, clock_is_right=lambda: clock.right,
+    )  # fmt: skip
     assert again.held == 1
     await receive(again, clock, reading(PATCH, 2))
     (first, second), damaged = await again.look.held_rows(10)
@@ -140,7 +155,7 @@ async def test_a_patch_that_was_unpaired_meanwhile_loses_nothing(gateway):
     await receive(buffer, clock, reading(PATCH, 1))
     await buffer.submit(lambda draft: draft.remove_device(PATCH), now=True)
     clock.set(NOW)
-    await release_held(buffer, clock.at, NOW)
+    await release_held(buffer, clock.moment, NOW)
     assert len(await sent(buffer)) == 1
 
 
@@ -151,12 +166,21 @@ async def test_a_held_row_that_does_not_open_is_named(gateway):
         connection.execute("UPDATE held SET sealed = zeroblob(60) WHERE id = 1")
     connection.close()
     clock.set(NOW)
-    assert await release_held(buffer, clock.at, NOW) == 2
+    assert await release_held(buffer, clock.moment, NOW) == 3, "both, and the marker"
     assert len(await sent(buffer)) == 1
     ((_, _, item),) = await buffer.look.quarantine_entries()
     assert "does not open" in item.reason
     (marker,) = await sent(buffer, Lane.URGENT)
     assert (marker["data"]["kind"], marker["data"]["count"]) == ("gap_marker", 1)
+
+
+async def test_a_bug_does_not_hold_them_for_ever(gateway, monkeypatch):
+    buffer, clock, _ = gateway
+    await receive(buffer, clock, reading(PATCH, 1))
+    clock.set(NOW)
+    monkeypatch.setattr("agent.clock.at_time", lambda *_: 1 / 0)
+    await release_held(buffer, clock.moment, NOW)
+    assert (buffer.held, buffer.quarantined) == (0, 1)
 
 
 def test_another_boot_tells_nothing():

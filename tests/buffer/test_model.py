@@ -47,7 +47,7 @@ class BufferMachine(RuleBasedStateMachine):
         self.now, self.folder = NOW, Path(tempfile.mkdtemp(prefix="model-"))
         self.lanes = {lane: [] for lane in Lane}
         self.seen, self.aside, self.overflow = set(), {}, Counter()
-        self.claims, self.number, self.held, self.wrong = [], 0, [], None
+        self.claims, self.number, self.held, self.wrong = [], 0, [], False
         self.run(self.open())
         for device_id in PATCHES:
             self.submit(lambda draft, device_id=device_id: draft.put_device(record(device_id)))
@@ -58,12 +58,12 @@ class BufferMachine(RuleBasedStateMachine):
     async def open(self):
         self.buffer = await EventBuffer.open(
             self.folder / "b.db", KEK, gateway_id="gw", limits=LIMITS, tick=0.001, clock=lambda: self.now,
-            moment=lambda: self.wrong,
+            moment=lambda: Moment("boot", 10.0), clock_is_right=lambda: not self.wrong,
         )  # fmt: skip
 
     def stored(self, key, lane):
         """Where an event goes now."""
-        if self.wrong:
+        if self.wrong or self.held:
             self.held.append((key, lane))
         else:
             self.lanes[lane].append(key)
@@ -184,13 +184,13 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule()
     def the_clock_is_wrong(self):
-        self.wrong = Moment("boot", 10.0)
+        self.wrong = True
 
     @precondition(lambda self: self.wrong)
     @rule(most=st.integers(1, 10))
     def the_clock_is_right(self, most):
         """What was held goes to the queue, in its order, each with what it was."""
-        self.wrong = None
+        self.wrong = False
         while self.held:
             rows, damaged = self.run(self.buffer.look.held_rows(most))
             assert not damaged

@@ -30,7 +30,8 @@ def test_levels_of_the_quota(percent, before, expected):
     [
         (16 * MIB, True, Level.FINE, Level.FINE), (15 * MIB, True, Level.FINE, Level.PAUSE),
         (31 * MIB, True, Level.PAUSE, Level.PAUSE), (32 * MIB, True, Level.PAUSE, Level.FINE),
-        (900 * MIB, False, Level.FINE, Level.PAUSE), (0, True, Level.FINE, Level.PAUSE),
+        (47 * MIB, False, Level.FINE, Level.PAUSE), (48 * MIB, False, Level.PAUSE, Level.FINE),
+        (0, True, Level.FINE, Level.PAUSE),
     ],
 )  # fmt: skip
 def test_another_program_fills_the_disk(free, reserved, before, expected):

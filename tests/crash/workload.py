@@ -17,7 +17,7 @@ from pathlib import Path
 import mutants
 from recording import say
 
-from agent.clock import moment_now, release_held
+from agent.clock import release_held
 from agent.counters import Counters
 from agent.gaps import given_up, quarantine_overflow
 from agent.ingest import Ingest
@@ -39,9 +39,11 @@ STRANGER = "NFLX_STRANGER"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
-async def open_buffer(path, kek, moment=lambda: None):
+async def open_buffer(path, kek, clock_is_right=lambda: True):
     """As the daemon does, with a WAL that is checkpointed often."""
-    buffer = await EventBuffer.open(path, kek, gateway_id=GATEWAY, limits=LIMITS, tick=0.002, moment=moment)
+    buffer = await EventBuffer.open(
+        path, kek, gateway_id=GATEWAY, limits=LIMITS, tick=0.002, clock_is_right=clock_is_right
+    )
     await buffer._connection.execute("PRAGMA wal_autocheckpoint=20")
     return buffer
 
@@ -140,7 +142,7 @@ class Work:
 
     async def _clock_is_wrong(self, wrong):
         """For some rounds events are held; then they are put into the queue."""
-        self._clock.moment = moment_now() if wrong else None
+        self._clock.right = not wrong
         if not wrong:
             await release_held(self._buffer)
 
@@ -199,9 +201,9 @@ class Work:
 
 
 class Clock:
-    """Wrong while it has a moment."""
+    """Right, or not."""
 
-    moment = None
+    right = True
 
 
 async def _waited(future):
@@ -219,7 +221,7 @@ async def main():
     rng = random.Random(seed)
     mutant = sys.argv[5] if len(sys.argv) > 5 else None
     clock = Clock()
-    buffer = await open_buffer(database, kek, lambda: clock.moment)
+    buffer = await open_buffer(database, kek, lambda: clock.right)
     await buffer.truncate_wal()
     log(ready=True)
     if mutant:
