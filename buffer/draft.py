@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
@@ -17,6 +17,21 @@ from buffer.marks import Mark
 from buffer.quarantine import Limits, Quarantined, entry
 from buffer.sealing import CURRENT_DICTIONARY, Dek
 from buffer.state import GATEWAY_REF, REGISTRY_DAY, Entry, Journal, MarkKey, State, Waiting
+from buffer.statements import (
+    DELETE_EVENT,
+    INSERT_DEK,
+    INSERT_EVENT,
+    INSERT_HELD,
+    INSERT_QUARANTINE,
+    OVERFLOW,
+    PUT_DEVICE,
+    PUT_MARK,
+    SEEN_AGAIN,
+    TABLES_WITH_DEK,
+    Op,
+    Statements,
+    grouped,
+)
 from schemas.wire import WireEvent
 
 T = TypeVar("T")
@@ -26,33 +41,6 @@ MAX_WAITING = 100
 _BOOTS_KEPT = 8
 # Senders whose losses are counted one by one; the rest are counted together.
 _MAX_OVERFLOWING = 1_000
-
-_INSERT_EVENT = "INSERT INTO event(lane, dek_id, sealed) VALUES (?, ?, ?)"
-_INSERT_HELD = "INSERT INTO held(lane, dek_id, sealed) VALUES (?, ?, ?)"
-_DELETE_EVENT = "DELETE FROM event WHERE id = ?"
-_INSERT_DEK = "INSERT INTO dek(id, device_ref, day, epoch, dict_id, wrapped, words) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_PUT_DEVICE = (
-    "INSERT INTO device(ref, blind, dek_id, sealed) VALUES (?, ?, ?, ?)"
-    " ON CONFLICT(ref) DO UPDATE SET dek_id = excluded.dek_id, sealed = excluded.sealed"
-)
-_PUT_MARK = (
-    "INSERT INTO mark(device_ref, stream, boot, floor, settled, runs) VALUES (?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT(device_ref, stream, boot) DO UPDATE"
-    " SET floor = excluded.floor, settled = excluded.settled, runs = excluded.runs"
-)
-_INSERT_QUARANTINE = "INSERT INTO quarantine(digest, sender, seen, dek_id, sealed) VALUES (?, ?, 1, ?, ?)"
-_SEEN_AGAIN = "UPDATE quarantine SET seen = seen + 1 WHERE digest = ?"
-_OVERFLOW = (
-    "INSERT INTO overflow(sender, count, first_at, last_at, dek_id, sealed) VALUES (?, 1, ?, ?, ?, ?)"
-    " ON CONFLICT(sender) DO UPDATE SET count = count + 1, last_at = excluded.last_at"
-)
-
-
-class Op(NamedTuple):
-    """One statement with its parameters."""
-
-    sql: str
-    parameters: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +91,7 @@ class Draft:
         if self._moment is not None:
             dek = self._dek_of(device_id, UNKNOWN_DAY)
             sealed = seal_held(dek, event, lane, (self._moment, self.now), captured or self.now)
-            self._ops.append(Op(_INSERT_HELD, (lane, dek.id, sealed)))
+            self._ops.append(Op(INSERT_HELD, (lane, dek.id, sealed)))
             self._count(self._state.numbers, "held", 1)
             return
         dek = self._dek_of(device_id, self._today)
@@ -121,7 +109,7 @@ class Draft:
         self._count(self._state.numbers, "held", -1)
 
     def _insert(self, event: WireEvent, lane: Lane, dek: Dek) -> None:
-        self._ops.append(Op(_INSERT_EVENT, (lane, dek.id, dek.seal_event(event, lane))))
+        self._ops.append(Op(INSERT_EVENT, (lane, dek.id, dek.seal_event(event, lane))))
         self._count(self._state.lanes, lane, 1)
 
     def own_key(self) -> str:
@@ -161,7 +149,7 @@ class Draft:
 
     def forget(self, rows: Iterable[int], lane: Lane) -> None:
         """Delete delivered rows."""
-        deleted = [Op(_DELETE_EVENT, (row,)) for row in rows]
+        deleted = [Op(DELETE_EVENT, (row,)) for row in rows]
         self._ops += deleted
         self._count(self._state.lanes, lane, -len(deleted))
 
@@ -256,7 +244,7 @@ class Draft:
         digest = self._keys.blind("quarantine", item.identity())
         state = self._state
         if digest in state.quarantine:
-            self._ops.append(Op(_SEEN_AGAIN, (digest,)))
+            self._ops.append(Op(SEEN_AGAIN, (digest,)))
             return True
         dek = self._dek(GATEWAY_REF, self._today)
         sealed = dek.seal(item.to_json())
@@ -268,10 +256,10 @@ class Draft:
                 sender = self._keys.blind("sender", name)
             about = dek.seal(to_json({"sender": name}))
             stamp = self.now.isoformat()
-            self._ops.append(Op(_OVERFLOW, (sender, stamp, stamp, dek.id, about)))
+            self._ops.append(Op(OVERFLOW, (sender, stamp, stamp, dek.id, about)))
             self._count(state.overflow, sender, 1)
             return False
-        self._ops.append(Op(_INSERT_QUARANTINE, (digest, sender, dek.id, sealed)))
+        self._ops.append(Op(INSERT_QUARANTINE, (digest, sender, dek.id, sealed)))
         self._journal.set(state.quarantine, digest, (sender, octets))
         self._count(state.senders, sender, 1)
         self._count(state.numbers, "quarantine_octets", octets)
@@ -317,14 +305,9 @@ class Draft:
         self._journal.back_to(point.journal)
         del self._ops[point.ops :]
 
-    def statements(self) -> list[tuple[str, list[tuple[Any, ...]]]]:
+    def statements(self) -> Statements:
         """All of it as SQL, runs of one statement together."""
-        grouped: list[tuple[str, list[tuple[Any, ...]]]] = []
-        for op in (*self._ops, *self._final_ops()):
-            if not grouped or grouped[-1][0] != op.sql:
-                grouped.append((op.sql, []))
-            grouped[-1][1].append(op.parameters)
-        return grouped
+        return grouped((*self._ops, *self._final_ops()))
 
     def _final_ops(self) -> Iterable[Op]:
         """Rows written once per transaction however often they changed in it."""
@@ -333,11 +316,11 @@ class Draft:
             if known:
                 blind = self._keys.blind("device", device_id)
                 sealed = known.dek.seal(known.record.to_json())
-                yield Op(_PUT_DEVICE, (known.ref, blind, known.dek.id, sealed))
+                yield Op(PUT_DEVICE, (known.ref, blind, known.dek.id, sealed))
         for key in self._touched_marks:
             mark = self._state.marks.get(key)
             if mark:
-                yield Op(_PUT_MARK, (*key, mark.floor, mark.settled, mark.to_text()))
+                yield Op(PUT_MARK, (*key, mark.floor, mark.settled, mark.to_text()))
         if self._state.numbers["own"] != self._own_before:
             yield Op("UPDATE meta SET value = ? WHERE key = 'own'", (self._state.numbers["own"],))
 
@@ -356,7 +339,7 @@ class Draft:
         wrapped = self._keys.wrap(key, dek_context(dek_id, device_ref, day, epoch, CURRENT_DICTIONARY))
         dek = Dek(dek_id, key, words=_words(self._state.gateway_id, day, record))
         row = (dek_id, device_ref, day, epoch, CURRENT_DICTIONARY, wrapped, dek.sealed_words())
-        self._ops.append(Op(_INSERT_DEK, row))
+        self._ops.append(Op(INSERT_DEK, row))
         self._journal.set(self._state.deks, (device_ref, day), dek)
         return dek
 
@@ -377,6 +360,3 @@ def _words(gateway_id: str, day: str, record: DeviceRecord | None) -> list[bytes
     """What the events of one patch and day repeat."""
     about = (record.device_id, record.patient, record.session_id) if record else ()
     return [word.encode() for word in (gateway_id, f"{day}T", *about) if word]
-
-
-TABLES_WITH_DEK = ("event", "held", "device", "former", "waiting", "quarantine", "overflow")

@@ -7,7 +7,6 @@ from typing import Any
 
 import aiosqlite
 
-from buffer.draft import TABLES_WITH_DEK
 from buffer.errors import InUseError, MediumError, SealError
 from buffer.held import UNKNOWN_DAY, Held, open_held
 from buffer.keys import KeyRing
@@ -16,6 +15,7 @@ from buffer.loading import SELECT_DEK, unwrap_dek
 from buffer.medium import Trouble, trouble_of
 from buffer.quarantine import Quarantined
 from buffer.sealing import Dek
+from buffer.statements import TABLES_WITH_DEK
 from buffer.thinning import Crowd
 
 

@@ -21,15 +21,13 @@ from buffer.quarantine import Limits
 from buffer.reserve import Reserve
 from buffer.room import Level, Room, level
 from buffer.state import State
+from buffer.statements import Statements
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
 _LEAST_CAP, _LONGEST_TICK = 200, 5.0
 _PAGES = "SELECT page_count, freelist_count FROM pragma_page_count(), pragma_freelist_count()"
-
-
-Statements = list[tuple[str, list[tuple[Any, ...]]]]
 
 
 class _Submission(NamedTuple):
