@@ -159,18 +159,21 @@ class EventBuffer:
         flying = self._in_flight[lane]
         # The partial index serves a query only when its own condition stands in it.
         few = "" if lane is Lane.SENSOR else "AND lane <> 2"
-        sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} AND id > ? ORDER BY id LIMIT ?"
+        sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} ORDER BY id LIMIT ?"
+        # Taken before the look: what is deleted meanwhile is not in flight afterwards, but may still be seen.
+        taken = self._taken([lane])
         try:
-            return await self._open_rows(claim, sql, (int(lane), max(flying, default=0), max_events), max_octets)
+            found = await self.look.rows(sql, (int(lane), max_events + len(taken)))
+            taken |= self._taken([lane])
+            free = [row for row in found if row[0] not in taken]
+            return await self._open_rows(claim, free[:max_events], max_octets)
         except BaseException:
             flying.difference_update(row for row, _ in claim.damaged)
             raise
 
-    async def _open_rows(self, claim: Claim, sql: str, parameters: tuple[int, ...], max_octets: int) -> Claim:
+    async def _open_rows(self, claim: Claim, found: Sequence[tuple[int, int, bytes]], max_octets: int) -> Claim:
         octets, flying, lane = 0, self._in_flight[claim.lane], claim.lane
-        for row, dek_id, sealed in await self.look.rows(sql, parameters):
-            if row in self._leaving:
-                continue
+        for row, dek_id, sealed in found:
             try:
                 event = (await self.look.dek(dek_id)).open_event(sealed, lane)
             except SealError:
@@ -189,14 +192,15 @@ class EventBuffer:
         """The oldest rows of a part that are not being sent, by lane: nobody claims them until `stay`."""
         of_patch = "" if part.device_ref is None else "AND dek_id IN (SELECT id FROM dek WHERE device_ref = ?)"
         lanes = ", ".join(str(int(lane)) for lane in part.lanes)
-        flying = set().union(*(self._in_flight[lane] for lane in part.lanes))
         sql = f"SELECT id, lane, dek_id, sealed FROM event WHERE lane IN ({lanes}) {of_patch} ORDER BY id LIMIT ?"
-        parameters = (most + len(flying),) if part.device_ref is None else (part.device_ref, most + len(flying))
+        taken = self._taken(part.lanes)
+        parameters = (most + len(taken),) if part.device_ref is None else (part.device_ref, most + len(taken))
+        found = await self.look.rows(sql, parameters)
+        taken |= self._taken(part.lanes)  # claimed meanwhile
         claims = {lane: Claim(lane) for lane in part.lanes}
-        for row, lane, dek_id, sealed in await self.look.rows(sql, parameters):
-            if row in self._in_flight[Lane(lane)] or len(self._leaving) >= most:
-                continue
-            self._leaving.add(row)
+        chosen = [row for row in found if row[0] not in taken][:most]
+        self._leaving.update(row for row, *_ in chosen)
+        for row, lane, dek_id, sealed in chosen:
             claim = claims[Lane(lane)]
             try:
                 event = (await self.look.dek(dek_id)).open_event(sealed, lane)
@@ -206,6 +210,10 @@ class EventBuffer:
                 claim.rows.append(row)
                 claim.events.append(event)
         return list(claims.values())
+
+    def _taken(self, lanes: Sequence[Lane]) -> set[int]:
+        """Rows that are on their way out."""
+        return self._leaving.union(*(self._in_flight[lane] for lane in lanes))
 
     def stay(self) -> None:
         """What was leaving is gone, or stays."""

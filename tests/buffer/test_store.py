@@ -3,37 +3,16 @@
 import asyncio
 import os
 import sqlite3
-from datetime import UTC, datetime
-from itertools import islice
 
 import pytest
-from synthetic import wire_events
+from buffers import EVENTS, NOW, PATCH, append, drain, open_buffer
 
 from buffer import database
-from buffer.devices import Application, DeviceRecord
-from buffer.errors import InUseError, MediumError, SchemaError, SealError, StoreError
+from buffer.devices import Application
+from buffer.errors import InUseError, MediumError, SchemaError, SealError
 from buffer.lanes import Lane, next_lane
-from buffer.medium import Trouble
 from buffer.quarantine import Limits, entry
 from buffer.store import EventBuffer
-
-KEK = os.urandom(32)
-NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-EVENTS = list(islice(wire_events(7), 1_200))
-PATCH = DeviceRecord(
-    device_id="NFLX_0A1B2C3D",
-    batch_number="BATCH_20261101_ABC",
-    device_type="diagnostic_sensor",
-    transport="mqtt",
-    activation_method="manual_entry",
-    patient="pt_testpatientaaaaaaa",
-    session_id="wear-1",
-    paired_at=NOW,
-)
-
-
-async def open_buffer(tmp_path, **options):
-    return await EventBuffer.open(tmp_path / "buffer.db", KEK, gateway_id="gw-test", **options)
 
 
 @pytest.fixture
@@ -41,20 +20,6 @@ async def buffer(tmp_path):
     opened = await open_buffer(tmp_path, tick=0.02)
     yield opened
     await opened.close()
-
-
-def append(events, lane=Lane.SENSOR, device_id=None):
-    return lambda draft: [draft.append(event, lane, device_id) for event in events]
-
-
-async def drain(buffer, lane=Lane.SENSOR, size=500):
-    """Claim and forget everything of a lane."""
-    found = []
-    while (claim := await buffer.claim(lane, size, 1 << 20)).events:
-        found += claim.events
-        await buffer.submit(lambda draft, claim=claim: draft.forget(claim.rows, lane), now=True)
-        buffer.release(lane, claim.rows)
-    return found
 
 
 async def test_what_is_stored_is_there_after_a_reopen(tmp_path):
@@ -219,82 +184,33 @@ async def test_the_pragmas_that_durability_needs(tmp_path):
     }  # fmt: skip
 
 
-async def test_a_full_disk_acknowledges_nothing_and_recovers(tmp_path, monkeypatch):
-    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.05)
-    buffer = await open_buffer(tmp_path, quota_octets=1)  # the least: 256 pages
-    big = [event._replace(body=os.urandom(6_000).hex().encode()) for event in EVENTS[:200]]
-    future = buffer.submit(append(big), now=True)
-    await asyncio.sleep(0.3)
-    assert buffer.trouble is Trouble.FULL
-    assert not future.done()
-    await buffer._connection.execute("PRAGMA max_page_count=100000")
-    await future
-    assert buffer.trouble is None
-    assert buffer.lanes[Lane.SENSOR] == 200
-    await buffer.close()
+async def test_what_is_to_be_sent_again_goes_before_what_is_newer(buffer):
+    """Also while what was claimed after it is still being sent: a patch's events keep their order."""
+    await buffer.submit(append(EVENTS[:9]), now=True)
+    first, second = [await buffer.claim(Lane.SENSOR, 3, 1 << 20) for _ in range(2)]
+    buffer.release(Lane.SENSOR, first.rows)
+    again = await buffer.claim(Lane.SENSOR, 4, 1 << 20)
+    assert again.events == [*EVENTS[:3], EVENTS[6]]
+    buffer.release(Lane.SENSOR, second.rows)
 
 
-async def test_a_full_buffer_drains_and_takes_again_what_waited(tmp_path, monkeypatch):
-    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
-    buffer = await open_buffer(tmp_path, quota_octets=1, tick=0.01)
-    big = [event._replace(body=os.urandom(1_500).hex().encode()) for event in EVENTS[:400]]
-    stored, waiting = 0, None
-    while waiting is None:
-        future = buffer.submit(append(big[stored : stored + 20]), now=True)
-        done, _ = await asyncio.wait([future], timeout=0.5)
-        if done:
-            stored += 20
-        else:
-            waiting = future
-    claim = await buffer.claim(Lane.SENSOR, 60, 1 << 20)
-    assert claim.events == big[:60]
-    forget = buffer.submit(lambda draft: draft.forget(claim.rows, Lane.SENSOR), now=True, relief=True)
-    await asyncio.wait_for(forget, 5)
-    assert buffer.lanes[Lane.SENSOR] in (stored - 60, stored - 40)
-    buffer.release(Lane.SENSOR, claim.rows)
-    await asyncio.wait_for(waiting, 5)
-    assert buffer.trouble is None
-    assert await drain(buffer, size=50) == big[60 : stored + 20]
-    await buffer.close()
+async def test_what_is_deleted_during_a_look_is_not_sent_again(buffer):
+    """The look saw it, then its transaction ended, and it was in flight no longer."""
+    await buffer.submit(append(EVENTS[:5]), now=True)
+    first = await buffer.claim(Lane.SENSOR, 3, 1 << 20)
+    real = buffer.look.connection.execute_fetchall
 
+    async def slow(*arguments):
+        found = await real(*arguments)
+        if "FROM event" in arguments[0]:
+            await buffer.submit(lambda draft: draft.forget(first.rows, Lane.SENSOR), now=True, relief=True)
+            buffer.release(Lane.SENSOR, first.rows)
+        return found
 
-@pytest.mark.parametrize("refused", [False, True])
-async def test_a_delete_in_the_group_that_finds_no_room_makes_it(tmp_path, monkeypatch, refused):
-    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
-    buffer = await open_buffer(tmp_path, quota_octets=1, tick=0.05)
-    big = [event._replace(body=os.urandom(1_500).hex().encode()) for event in EVENTS[:400]]
-    stored = 0
-    while buffer.trouble is None and stored < 380:
-        future = buffer.submit(append(big[stored : stored + 10]), now=True)
-        done, _ = await asyncio.wait([future], timeout=0.3)
-        if not done:
-            break
-        stored += 10
-    claim = await buffer.claim(Lane.SENSOR, 60, 1 << 20)
-
-    def forget(draft):
-        draft.forget(claim.rows, Lane.SENSOR)
-        if refused:
-            draft.quarantine(entry(PATCH.device_id, "refused upstream", "upstream", NOW, claim.events[0].body))
-
-    more = [buffer.submit(append(big[stored + 10 : stored + 12])), buffer.submit(forget, relief=True)]
-    await asyncio.wait_for(asyncio.gather(future, *more), 10)
-    assert buffer.lanes[Lane.SENSOR] == stored + 12 - len(claim.rows)
-    await buffer.close()
-
-
-async def test_a_full_buffer_can_be_closed(tmp_path, monkeypatch):
-    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
-    buffer = await open_buffer(tmp_path, quota_octets=1)
-    big = [event._replace(body=os.urandom(6_000).hex().encode()) for event in EVENTS[:200]]
-    future = buffer.submit(append(big), now=True)
-    await asyncio.sleep(0.2)
-    await asyncio.wait_for(buffer.close(), 5)
-    with pytest.raises(StoreError, match="while there is no room for more"):
-        await future
-    again = await open_buffer(tmp_path, quota_octets=1 << 30)
-    assert sum(again.lanes.values()) == 0
-    await again.close()
+    buffer.look.connection.execute_fetchall = slow
+    second = await buffer.claim(Lane.SENSOR, 5, 1 << 20)
+    assert second.events == EVENTS[3:5]
+    buffer.release(Lane.SENSOR, second.rows)
 
 
 async def test_an_urgent_row_is_found_by_its_index(tmp_path):
