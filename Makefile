@@ -57,8 +57,8 @@ wheel: .venv ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .
 
 bench: .venv ## measure, as ratios within one run (ARGS="--quick --json")
-	@.ci/debian.sh tshark
-	$(BIN)/python -m benchmarks $(ARGS)
+	@.ci/debian.sh tshark gcc libc6-dev
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lock: .venv ## renew requirements*.txt (needs the index; see CONTRIBUTING.md)
 	.ci/lock.sh

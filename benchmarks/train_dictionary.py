@@ -1,8 +1,8 @@
 """Make the compression dictionary that the buffer ships: `python benchmarks/train_dictionary.py FILE`.
 
-Synthetic events of 500 patches, seed and patches of its own, folded as the buffer folds them, so that no measured or real
-identity is in it. A new dictionary gets a new number; old ones stay as long as a buffer in the field may hold rows that
-need them.
+Synthetic events of 500 patches, seed and patches of its own, folded as the buffer folds them, so that no measured or
+real identity is in it. A new dictionary gets a new number; old ones stay as long as a buffer in the field may hold rows
+that need them.
 """
 
 import json
