@@ -65,11 +65,11 @@ def frame_of(item: Quarantined) -> tuple[Frame, str] | None:
     return frame, "mqtt" if service == "mqtt" else "ble"
 
 
-def send_again(row: int, item: Quarantined) -> Callable[[Draft], bool]:
+def send_again(item: Quarantined) -> Callable[[Draft], bool]:
     """What the upstream refused goes back into the queue, as it was."""
 
     def decide(draft: Draft) -> bool:
-        if not draft.take_quarantined(row, item):
+        if not draft.take_quarantined(item):
             return False
         body = b64decode(item.payload)
         event = from_json(body)
@@ -81,13 +81,13 @@ def send_again(row: int, item: Quarantined) -> Callable[[Draft], bool]:
     return decide
 
 
-def discard(entries: Iterable[tuple[int, Quarantined]], gateway_id: str) -> Callable[[Draft], int]:
+def discard(entries: Iterable[Quarantined], gateway_id: str) -> Callable[[Draft], int]:
     """Give entries up: a gap marker for each sender and reason names them."""
 
     def decide(draft: Draft) -> int:
         gone: dict[tuple[str, str], list[Quarantined]] = {}
-        for row, item in entries:
-            if draft.take_quarantined(row, item):
+        for item in entries:
+            if draft.take_quarantined(item):
                 gone.setdefault((item.sender, item.reason), []).append(item)
         for (sender, reason), items in gone.items():
             marker = GapMarker(

@@ -54,7 +54,7 @@ async def quarantine(buffer: EventBuffer, ingest: Ingest, arguments: Mapping[str
     missing = sorted(set(ids or ()) - set(there))
     if missing:
         return f"There is no entry {missing[0]}: `patch-gateway buffer quarantine list` shows those that are."
-    chosen = there if ids is None else ids
+    chosen = there if ids is None else list(dict.fromkeys(ids))
     if action == "show":
         return await _shown(buffer, chosen, reveal=bool(arguments.get("reveal")))
     if action == "discard":
@@ -86,7 +86,7 @@ async def _shown(buffer: EventBuffer, ids: Sequence[int], *, reveal: bool) -> di
 
 
 async def _discarded(buffer: EventBuffer, ids: Sequence[int]) -> int:
-    items = await _items(buffer, ids)
+    items = [item for _, item in await _items(buffer, ids)]
     return await buffer.submit(discard(items, buffer.gateway_id), now=True, relief=True)
 
 
@@ -102,9 +102,9 @@ async def _again(buffer: EventBuffer, ingest: Ingest, row: int, item: Quarantine
         return {"id": row, "fate": "kept", "why": why_not}
     framed = frame_of(item)
     if framed is None:
-        sent = await buffer.submit(send_again(row, item), now=True)
+        sent = await buffer.submit(send_again(item), now=True)
         return {"id": row, "fate": "queued" if sent else "gone"}
-    fates = {name for name, *_ in await ingest.again(*framed, lambda draft: draft.take_quarantined(row, item))}
+    fates = {name for name, *_ in await ingest.again(*framed, lambda draft: draft.take_quarantined(item))}
     if not fates:
         return {"id": row, "fate": "kept", "why": "there is no record in it, or it is gone by now"}
     return {"id": row, "fate": ", ".join(sorted(fates))}

@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import sqlite3
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,15 +39,31 @@ class Lock:
         os.close(self._descriptor)
 
 
+def flush(database: Path) -> None:
+    """Before anything of it is believed; MediumError.
+
+    After a failed flush the disk may hold a transaction that nobody was told of, and that it will forget. Its records
+    must not be called duplicates, and so be acknowledged, before it is flushed.
+    """
+    _each(database, os.fsync)
+
+
 def drop_cached_pages(database: Path) -> None:
     """After a failed write the kernel may hold pages that never reached the medium: read the medium, not the cache."""
+    _each(database, lambda descriptor: os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED))
+
+
+def _each(database: Path, act: Callable[[int], None]) -> None:
+    """Act on a descriptor of each file that is there."""
     for path in (database, database.with_name(database.name + "-wal")):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
         try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            act(descriptor)
+        except OSError as error:
+            raise MediumError(f"{path} fails: {error}") from error
         finally:
             os.close(descriptor)
 

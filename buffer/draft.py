@@ -265,7 +265,7 @@ class Draft:
         self._count(state.numbers, "quarantine_octets", octets)
         return True
 
-    def take_quarantined(self, row: int, item: Quarantined) -> bool:
+    def take_quarantined(self, item: Quarantined) -> bool:
         """Take an entry out; False when it is not there any more."""
         digest = self._keys.blind("quarantine", item.identity())
         known = self._state.quarantine.get(digest)
@@ -273,7 +273,7 @@ class Draft:
             return False
         sender, octets = known
         self._journal.remove(self._state.quarantine, digest)
-        self._ops.append(Op("DELETE FROM quarantine WHERE id = ?", (row,)))
+        self._ops.append(Op("DELETE FROM quarantine WHERE digest = ?", (digest,)))
         self._count(self._state.senders, sender, -1)
         self._count(self._state.numbers, "quarantine_octets", -octets)
         return True

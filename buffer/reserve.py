@@ -15,6 +15,13 @@ class Reserve:
         self.octets = octets
         self.held = False
 
+    def there(self) -> bool:
+        """Is it there from before?"""
+        try:
+            return self._path.stat().st_blocks * 512 >= self.octets
+        except OSError:
+            return False
+
     def take(self) -> None:
         """Fill it. Blocks for as long as the disk needs."""
         if not self.octets:

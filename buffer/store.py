@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -89,6 +89,7 @@ class EventBuffer:
         lock = database.Lock(path)
         opened: list[aiosqlite.Connection] = []
         try:
+            database.flush(path)
             database.drop_cached_pages(path)
             connection = await database.open_writer(path, quota_pages(quota_octets))
             opened.append(connection)
@@ -96,7 +97,7 @@ class EventBuffer:
             state = await load(connection, keys, gateway_id, limits)
             opened.append(await database.open_reader(path))
             reserve = Reserve(path, reserve_octets)
-            if free_octets(path) >= 3 * reserve_octets:
+            if reserve.there() or free_octets(path) >= 3 * reserve_octets:
                 await asyncio.to_thread(reserve.take)
         except sqlite3.Error as error:
             lock.release()
@@ -155,37 +156,38 @@ class EventBuffer:
 
     async def claim(self, lane: Lane, max_events: int, max_octets: int) -> Claim:
         """The oldest rows of a lane that are not being sent already."""
-        claim = Claim(lane)
-        flying = self._in_flight[lane]
         # The partial index serves a query only when its own condition stands in it.
         few = "" if lane is Lane.SENSOR else "AND lane <> 2"
         sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} ORDER BY id LIMIT ?"
-        # Taken before the look: what is deleted meanwhile is not in flight afterwards, but may still be seen.
+        # Before the look: what is deleted meanwhile is not in flight afterwards, but may still be seen. And after it.
         taken = self._taken([lane])
+        found = await self.look.rows(sql, (int(lane), max_events + len(taken)))
+        taken |= self._taken([lane])
+        chosen = [row for row in found if row[0] not in taken][:max_events]
+        rows = [row for row, *_ in chosen]
+        self._in_flight[lane].update(rows)
         try:
-            found = await self.look.rows(sql, (int(lane), max_events + len(taken)))
-            taken |= self._taken([lane])
-            free = [row for row in found if row[0] not in taken]
-            return await self._open_rows(claim, free[:max_events], max_octets)
+            claim = await self._open_rows(lane, chosen, max_octets)
         except BaseException:
-            flying.difference_update(row for row, _ in claim.damaged)
+            self.release(lane, rows)
             raise
+        self.release(lane, set(rows).difference(claim.rows, (row for row, _ in claim.damaged)))
+        return claim
 
-    async def _open_rows(self, claim: Claim, found: Sequence[tuple[int, int, bytes]], max_octets: int) -> Claim:
-        octets, flying, lane = 0, self._in_flight[claim.lane], claim.lane
-        for row, dek_id, sealed in found:
+    async def _open_rows(self, lane: Lane, chosen: Sequence[tuple[int, int, bytes]], max_octets: int) -> Claim:
+        """As many as fit, and at least one."""
+        claim, octets = Claim(lane), 0
+        for row, dek_id, sealed in chosen:
             try:
                 event = (await self.look.dek(dek_id)).open_event(sealed, lane)
             except SealError:
                 claim.damaged.append((row, sealed))
-                flying.add(row)
                 continue
             octets += len(event.body) + 1
             if claim.events and octets > max_octets:
                 break
             claim.rows.append(row)
             claim.events.append(event)
-        flying.update(claim.rows)
         return claim
 
     async def leave(self, part: Part, most: int) -> list[Claim]:
@@ -219,7 +221,7 @@ class EventBuffer:
         """What was leaving is gone, or stays."""
         self._leaving.clear()
 
-    def release(self, lane: Lane, rows: Sequence[int]) -> None:
+    def release(self, lane: Lane, rows: Iterable[int]) -> None:
         """These rows are no longer being sent: forgotten by now, or to be claimed again."""
         self._in_flight[lane].difference_update(rows)
 

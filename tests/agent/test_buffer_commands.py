@@ -1,5 +1,6 @@
 """`patch-gateway buffer`: stats, verify, and the quarantine by hand."""
 
+import asyncio
 import json
 import sqlite3
 from dataclasses import replace
@@ -149,10 +150,20 @@ async def test_values_are_masked(gateway, caplog):
 
 async def test_a_quarantined_entry_can_be_taken_once(gateway):
     await put(gateway, b"x")
-    ((row, _, item),) = await gateway.buffer.look.quarantine_entries()
-    assert await gateway.buffer.submit(lambda draft: draft.take_quarantined(row, item), now=True)
-    assert not await gateway.buffer.submit(lambda draft: draft.take_quarantined(row, item), now=True)
+    ((_, _, item),) = await gateway.buffer.look.quarantine_entries()
+    assert await gateway.buffer.submit(lambda draft: draft.take_quarantined(item), now=True)
+    assert not await gateway.buffer.submit(lambda draft: draft.take_quarantined(item), now=True)
     assert (gateway.buffer.quarantined, gateway.buffer.quarantine_octets) == (0, 0)
+
+
+async def test_requeued_twice_at_once_it_is_there_once(gateway):
+    """From two terminals, or named twice: what is wrong with it still is, so it is set aside again."""
+    await put(gateway, b"x")
+    both = await asyncio.gather(by_hand(gateway, action="requeue"), by_hand(gateway, action="requeue", ids=[1, 1]))
+    assert [len(each["requeued"]) for each in both] == [1, 1]
+    assert gateway.buffer.quarantined == 1
+    assert await gateway.buffer.look.quarantine_ids() == [1]
+    await put(gateway, b"y")  # the writer goes on
 
 
 @pytest.fixture

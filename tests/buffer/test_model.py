@@ -157,13 +157,13 @@ class BufferMachine(RuleBasedStateMachine):
     def take_back(self, data):
         """What was set aside goes to the queue of telemetry."""
         entries = self.run(self.buffer.look.quarantine_entries())
-        row, _, item = data.draw(st.sampled_from(entries))
+        _, _, item = data.draw(st.sampled_from(entries))
         (what,) = [
             name for name in self.aside if item == entry(self.aside[name], "why", "upstream", NOW, name.encode())
         ]
 
         def decide(draft):
-            assert draft.take_quarantined(row, item)
+            assert draft.take_quarantined(item)
             draft.append(WireEvent(what, b"{}"), Lane.TELEMETRY)
 
         self.submit(decide)

@@ -71,8 +71,11 @@ def test_the_reserve_takes_room_and_gives_it_back(tmp_path):
     reserve.take()
     assert reserve.held
     assert (tmp_path / "buffer.reserve").stat().st_blocks * 512 >= 3 * MIB
+    assert Reserve(tmp_path / "buffer.db", 3 * MIB).there()
+    assert not Reserve(tmp_path / "buffer.db", 4 * MIB).there()
     reserve.release()
     assert not reserve.held
+    assert not reserve.there()
     assert list(tmp_path.iterdir()) == []
     reserve.release()
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sqlite3
+from pathlib import Path
 
 import pytest
 from buffers import EVENTS, NOW, PATCH, append, drain, open_buffer
@@ -256,6 +257,19 @@ async def test_an_io_error_ends_it(tmp_path):
     with pytest.raises(MediumError):
         await buffer.submit(append(EVENTS[6:7]), now=True)
     await abandon(buffer)
+
+
+async def test_nothing_is_believed_before_it_is_flushed(tmp_path, monkeypatch):
+    await (await open_buffer(tmp_path)).close()
+
+    def fails(descriptor):
+        raise OSError(5, str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+
+    monkeypatch.setattr("buffer.database.os.fsync", fails)
+    with pytest.raises(MediumError, match=r"buffer\.db fails"):
+        await open_buffer(tmp_path)
+    monkeypatch.undo()
+    await (await open_buffer(tmp_path)).close()
 
 
 async def test_a_read_only_file_system_is_noticed_after_the_commit(tmp_path, monkeypatch):
