@@ -8,11 +8,13 @@ from pydantic_core import from_json
 
 from agent.events import Unfit, make_event
 from buffer.draft import Draft
+from buffer.lost import Lost
 from buffer.quarantine import entry
 from buffer.store import Claim
 from schemas.audit_shapes import GapMarker
 from schemas.base import DeviceId
 from schemas.event_types import EventType
+from schemas.wire import WireEvent
 
 _DEVICE_ID: TypeAdapter[str] = TypeAdapter(DeviceId)
 
@@ -56,21 +58,39 @@ _THINNED = "the buffer was nearly full: its oldest readings and telemetry were g
 
 
 def given_up(claims: Sequence[Claim], gateway_id: str) -> Callable[[Draft], int]:
-    """Take rows out for ever, with a marker for each patch that says how many and of what time; how many they were."""
+    """Take rows out for ever, counted for each patch; how many they were."""
 
     def decide(draft: Draft) -> int:
-        times: dict[str | None, list[datetime]] = {}
+        count = 0
         for claim in claims:
             draft.forget([*claim.rows, *(row for row, _ in claim.damaged)], claim.lane)
             for event in claim.events:
-                at = datetime.fromisoformat(from_json(event.body)["occurred_at"])
-                times.setdefault(device_id_of(event.idempotency_key.split(".")[0]), []).append(at)
+                at = _occurred_at(event) or draft.now
+                device_id = device_id_of(event.idempotency_key.split(".")[0])
+                draft.give_up(Lost(device_id=device_id, count=1, first_at=at, last_at=at))
+                count += 1
             unreadable(draft, claim.damaged, gateway_id)
-        for device_id, moments in times.items():
-            first, last = min(moments), max(moments)
-            marker = GapMarker(reason=_THINNED, device_id=device_id, count=len(moments), first_at=first, last_at=last)
-            append_marker(draft, marker, gateway_id)
-        return sum(map(len, times.values()))
+        return count
+
+    return decide
+
+
+def _occurred_at(event: WireEvent) -> datetime | None:
+    """None where it cannot be read: that must not keep a full buffer full."""
+    try:
+        return datetime.fromisoformat(from_json(event.body)["occurred_at"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def name_given_up(gateway_id: str) -> Callable[[Draft], int]:
+    """One marker for each patch of which something was given up."""
+
+    def decide(draft: Draft) -> int:
+        taken = draft.take_lost()
+        for lost in taken:
+            append_marker(draft, GapMarker(reason=_THINNED, **lost.model_dump()), gateway_id)
+        return len(taken)
 
     return decide
 

@@ -10,7 +10,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from agent.clock import release_held
-from agent.gaps import quarantine_overflow
+from agent.gaps import name_given_up, quarantine_overflow
+from buffer.lanes import Lane
+from buffer.room import Level
 from buffer.store import EventBuffer
 
 log = logging.getLogger(__name__)
@@ -74,11 +76,14 @@ class Jobs:
         self._scheduler.add_job(job, FromNow(seconds), coalesce=True, max_instances=1, misfire_grace_time=None, id=name)
 
     async def _gap_markers(self) -> str:
-        rows = await self._buffer.look.overflow_rows() if self._buffer.overflow else []
-        if not rows:
-            return "nothing to name"
-        made = await self._buffer.submit(quarantine_overflow(rows, self._buffer.gateway_id), now=True)
-        return f"{made} markers"
+        buffer, made = self._buffer, 0
+        if buffer.overflow:
+            rows = await buffer.look.overflow_rows()
+            made += await buffer.submit(quarantine_overflow(rows, buffer.gateway_id), now=True)
+        # Where there is little room, and those before are not sent yet, more of them would only take more.
+        if buffer.lost and (buffer.level < Level.PAUSE or not buffer.lanes[Lane.URGENT]):
+            made += await buffer.submit(name_given_up(buffer.gateway_id), now=True)
+        return f"{made} markers" if made else "nothing to name"
 
     async def _held_events(self) -> str:
         released = await release_held(self._buffer)

@@ -81,13 +81,13 @@ def send_again(item: Quarantined) -> Callable[[Draft], bool]:
     return decide
 
 
-def discard(entries: Iterable[Quarantined], gateway_id: str) -> Callable[[Draft], int]:
+def discard(entries: Iterable[tuple[Quarantined, bytes | None]], gateway_id: str) -> Callable[[Draft], int]:
     """Give entries up: a gap marker for each sender and reason names them."""
 
     def decide(draft: Draft) -> int:
         gone: dict[tuple[str, str], list[Quarantined]] = {}
-        for item in entries:
-            if draft.take_quarantined(item):
+        for item, digest in entries:
+            if digest and draft.drop_quarantined(digest):
                 gone.setdefault((item.sender, item.reason), []).append(item)
         for (sender, reason), items in gone.items():
             marker = GapMarker(

@@ -86,8 +86,8 @@ async def _shown(buffer: EventBuffer, ids: Sequence[int], *, reveal: bool) -> di
 
 
 async def _discarded(buffer: EventBuffer, ids: Sequence[int]) -> int:
-    items = [item for _, item in await _items(buffer, ids)]
-    return await buffer.submit(discard(items, buffer.gateway_id), now=True, relief=True)
+    entries = [(item, await buffer.look.quarantine_digest(row)) for row, item in await _items(buffer, ids)]
+    return await buffer.submit(discard(entries, buffer.gateway_id), now=True, relief=True)
 
 
 async def _requeued(buffer: EventBuffer, ingest: Ingest, ids: Sequence[int]) -> list[dict[str, Any]]:

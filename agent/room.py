@@ -12,7 +12,7 @@ from buffer.thinning import THINNED, Part, least_important
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 2.0
-_LEAST, _MOST, _BEFORE_COUNTING = 50, 4_000, 25
+_LEAST, _MOST, _BEFORE_COUNTING = 100, 4_000, 25
 PAUSED = "the buffer has little room: readings wait at the broker"
 
 
@@ -46,7 +46,7 @@ class Room:
             crowds = await self._buffer.look.crowds()
             part = least_important(crowds)
             # Not more than what is needed, in a small buffer; not for ever, in a large one.
-            at_a_time = max(_LEAST, min(sum(crowd.rows for crowd in crowds) // 100, _MOST))
+            at_a_time = max(_LEAST, min(sum(self._buffer.lanes.values()) // 100, _MOST))
             if part is None or not await self._thin(part, at_a_time):
                 break
 
@@ -69,5 +69,5 @@ class Room:
         finally:
             self._buffer.stay()
         self.given_up += count
-        log.warning("the buffer is nearly full: rows given up and named by gap markers count=%d", count)
+        log.warning("the buffer is nearly full: rows given up, gap markers will name them count=%d", count)
         return True

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from agent.counters import Counters
 from agent.gaps import unreadable_rows
 from buffer.draft import Draft
-from buffer.errors import InUseError
+from buffer.errors import NotNowError
 from buffer.lanes import Lane, next_lane
 from buffer.quarantine import Quarantined, entry
 from buffer.store import Claim, EventBuffer
@@ -109,7 +109,7 @@ class Sync:
         self._turn += 1
         try:
             claim = await self._buffer.claim(lane, self._batch_events, self._batch_octets)
-        except InUseError:
+        except NotNowError:
             return _LOCKED_WAIT
         if claim.damaged:
             await self._set_damaged_aside(claim)
@@ -143,7 +143,13 @@ class Sync:
         future = self._buffer.submit(decide, now=len(verdicts.delivered) >= self._batch_events, relief=True)
         future.add_done_callback(lambda _: self._buffer.release(lane, verdicts.delivered))
         if len(verdicts.delivered) >= self._batch_events or verdicts.set_aside:
-            await future
+            await self._durable(future)
+
+    async def _durable(self, future: "asyncio.Future[None]") -> None:
+        """Wait: for a full, locked or slow disk that may be long, and is no reason to be started anew."""
+        while not (await asyncio.wait({future}, timeout=_IDLE_WAIT))[0]:
+            self._progress()
+        future.result()
 
     def _account(self, claim: Claim, outcomes: Sequence[Outcome]) -> None:
         state = self.state
@@ -171,5 +177,6 @@ class Sync:
     async def _set_damaged_aside(self, claim: Claim) -> None:
         rows = [row for row, _ in claim.damaged]
         log.error("rows do not open under their key, set aside lane=%s rows=%d", claim.lane.name.lower(), len(rows))
-        await self._buffer.submit(unreadable_rows(claim, self._buffer.gateway_id), now=True, relief=True)
+        decide = unreadable_rows(claim, self._buffer.gateway_id)
+        await self._durable(self._buffer.submit(decide, now=True, relief=True))
         self._buffer.release(claim.lane, rows)

@@ -89,10 +89,11 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
             )
         await connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
         await connection.execute("PRAGMA secure_delete=ON")
-        await connection.execute(f"PRAGMA max_page_count={quota_pages}")
         if await _pragma(connection, "quick_check(1)") != "ok":
             raise MediumError(f"{database} is damaged (quick_check failed).")
         await _migrate(connection, database)
+        # Not before: a full buffer of an older version needs room for its new tables.
+        await connection.execute(f"PRAGMA max_page_count={quota_pages}")
     except sqlite3.Error as error:
         if trouble_of(error) is Trouble.LOCKED:
             await connection.close()

@@ -13,6 +13,7 @@ from buffer.errors import SealError
 from buffer.held import UNKNOWN_DAY, Held, Moment, seal_held
 from buffer.keys import KEY_LENGTH, KeyRing
 from buffer.lanes import Lane
+from buffer.lost import Lost
 from buffer.marks import Mark
 from buffer.quarantine import Limits, Quarantined, entry
 from buffer.sealing import CURRENT_DICTIONARY, Dek
@@ -25,6 +26,7 @@ from buffer.statements import (
     INSERT_QUARANTINE,
     OVERFLOW,
     PUT_DEVICE,
+    PUT_LOST,
     PUT_MARK,
     SEEN_AGAIN,
     TABLES_WITH_DEK,
@@ -65,19 +67,22 @@ def dek_context(dek_id: int, device_ref: int, day: str, epoch: int, dict_id: int
 class Draft:
     """Reads see this draft's own changes. Nothing here waits or fails for the disk's sake."""
 
-    def __init__(
-        self, state: State, keys: KeyRing, limits: Limits, now: datetime, moment: Moment | None = None
-    ) -> None:
-        self.now = now.astimezone(UTC)
-        # Where events are held for the clock
-        self._moment = moment
+    def __init__(self, state: State, keys: KeyRing, limits: Limits, now: datetime) -> None:
+        self.now = self._commit_now = now.astimezone(UTC)
         self._today = f"{self.now:%Y-%m-%d}"
+        self._moment: Moment | None = None
         self._state, self._keys, self._limits = state, keys, limits
         self._journal = Journal()
         self._ops: list[Op] = []
         self._touched_marks: dict[MarkKey, None] = {}
         self._touched_devices: dict[str, None] = {}
+        self._touched_lost: dict[str | None, None] = {}
         self._own_before = state.numbers["own"]
+
+    def hold(self, clocks: tuple[Moment, datetime] | None) -> None:
+        """From here on events are held for the clock, `clocks` being what both said when they came; None: sent."""
+        self._moment, now = clocks or (None, self._commit_now)
+        self.now = now.astimezone(UTC)
 
     # events
 
@@ -267,7 +272,10 @@ class Draft:
 
     def take_quarantined(self, item: Quarantined) -> bool:
         """Take an entry out; False when it is not there any more."""
-        digest = self._keys.blind("quarantine", item.identity())
+        return self.drop_quarantined(self._keys.blind("quarantine", item.identity()))
+
+    def drop_quarantined(self, digest: bytes) -> bool:
+        """Take out what is known by this digest; False when it is not there any more."""
         known = self._state.quarantine.get(digest)
         if known is None:
             return False
@@ -295,6 +303,22 @@ class Draft:
         unused = " AND ".join(f"NOT EXISTS (SELECT 1 FROM {table} WHERE dek_id = dek.id)" for table in TABLES_WITH_DEK)
         self._ops += [Op(f"DELETE FROM dek WHERE id = ? AND {unused}", (row,)) for row in retired]
 
+    # what is given up
+
+    def give_up(self, lost: Lost) -> None:
+        """These events leave in this transaction, for ever: kept in mind until a gap marker names them."""
+        self._journal.set(self._state.lost, lost.device_id, lost.and_also(self._state.lost.get(lost.device_id)))
+        self._touched_lost[lost.device_id] = None
+
+    def take_lost(self) -> list[Lost]:
+        """All of it; gap markers in this same transaction name it."""
+        taken = list(self._state.lost.values())
+        for lost in taken:
+            self._journal.remove(self._state.lost, lost.device_id)
+        if taken:
+            self._ops.append(Op("DELETE FROM lost", ()))
+        return taken
+
     # for the writer
 
     def point(self) -> Point:
@@ -307,7 +331,8 @@ class Draft:
 
     def statements(self) -> Statements:
         """All of it as SQL, runs of one statement together."""
-        return grouped((*self._ops, *self._final_ops()))
+        last = list(self._final_ops())  # may make a key, which goes before it
+        return grouped((*self._ops, *last))
 
     def _final_ops(self) -> Iterable[Op]:
         """Rows written once per transaction however often they changed in it."""
@@ -321,6 +346,11 @@ class Draft:
             mark = self._state.marks.get(key)
             if mark:
                 yield Op(PUT_MARK, (*key, mark.floor, mark.settled, mark.to_text()))
+        for whose in self._touched_lost:
+            lost = self._state.lost.get(whose)
+            if lost:
+                dek = self._dek(GATEWAY_REF, self._today)
+                yield Op(PUT_LOST, (self._keys.blind("lost", whose or ""), dek.id, dek.seal(lost.to_json())))
         if self._state.numbers["own"] != self._own_before:
             yield Op("UPDATE meta SET value = ? WHERE key = 'own'", (self._state.numbers["own"],))
 

@@ -3,6 +3,7 @@
 StoreError
 +-- SealError      the key: missing, unreadable, or not the one this database was made with
 +-- InUseError     another process has the buffer open
++-- NotNowError    something passing, such as a lock or a full disk: try again
 +-- SchemaError    the database was written by a newer version
 +-- MediumError    the disk: acknowledge nothing more and end the process without touching the file
 """
@@ -18,6 +19,10 @@ class SealError(StoreError):
 
 class InUseError(StoreError):
     """Use the running daemon's control socket instead."""
+
+
+class NotNowError(StoreError):
+    """Try again."""
 
 
 class SchemaError(StoreError):

@@ -11,6 +11,7 @@ from buffer.draft import dek_context
 from buffer.errors import SealError
 from buffer.keys import KeyRing
 from buffer.lanes import Lane
+from buffer.lost import Lost
 from buffer.marks import Mark
 from buffer.quarantine import Limits
 from buffer.sealing import Dek
@@ -50,9 +51,13 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
         state.senders[sender] = state.senders.get(sender, 0) + 1
         octets += size
     state.overflow.update({row[0]: row[1] for row in await _rows(connection, "SELECT sender, count FROM overflow")})
-    state.lanes.update(
-        {Lane(row[0]): row[1] for row in await _rows(connection, "SELECT lane, count(*) FROM event GROUP BY lane")}
-    )
+    for dek_id, sealed in await _rows(connection, "SELECT dek_id, sealed FROM lost"):
+        lost = Lost.model_validate_json(by_id[dek_id].open(sealed))
+        state.lost[lost.device_id] = lost
+    # Not GROUP BY: it would sort the whole queue, in a file on a disk that may be full.
+    each = ", ".join(f"coalesce(sum(lane = {int(lane)}), 0)" for lane in Lane)
+    ((*rows,),) = await _rows(connection, f"SELECT {each} FROM event")
+    state.lanes.update(zip(Lane, rows, strict=True))
     last_ref = (await _rows(connection, "SELECT coalesce(max(ref), 0) FROM device"))[0][0]
     last_mark = max((key.device_ref for key in state.marks), default=0)
     last_dek_ref = max((ref for ref, _ in state.deks), default=0)

@@ -2,18 +2,19 @@
 
 import sqlite3
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import aiosqlite
 
-from buffer.errors import InUseError, MediumError, SealError
+from buffer.errors import MediumError, NotNowError, SealError
 from buffer.held import UNKNOWN_DAY, Held, open_held
 from buffer.keys import KeyRing
 from buffer.lanes import Lane
 from buffer.loading import SELECT_DEK, unwrap_dek
-from buffer.medium import Trouble, trouble_of
-from buffer.quarantine import Quarantined
+from buffer.medium import trouble_of
+from buffer.quarantine import DAMAGED, Quarantined, entry
 from buffer.sealing import Dek
 from buffer.statements import TABLES_WITH_DEK
 from buffer.thinning import Crowd
@@ -35,14 +36,14 @@ class Look:
     async def rows(
         self, sql: str, parameters: tuple[Any, ...] = (), *, connection: aiosqlite.Connection | None = None
     ) -> list[Any]:
-        """What a query finds; InUseError while another program has the database locked. Where the medium fails
+        """What a query finds; NotNowError while the database is locked or there is no room. Where the medium fails
         everything ends.
         """
         try:
             return list(await (connection or self.connection).execute_fetchall(sql, parameters))
         except sqlite3.Error as error:
-            if trouble_of(error) is Trouble.LOCKED:
-                raise InUseError(f"Another program has {self._path} locked.") from error
+            if trouble := trouble_of(error):
+                raise NotNowError(f"{self._path} cannot be read now: {trouble.value}") from error
             raise self._fail(MediumError(f"reading {self._path} failed: {error}")) from error
 
     async def dek(self, dek_id: int) -> Dek:
@@ -75,8 +76,7 @@ class Look:
         sql = "SELECT id, seen, dek_id, sealed FROM quarantine ORDER BY id DESC LIMIT ?"
         found = []
         for row, seen, dek_id, sealed in await self.rows(sql, (limit,)):
-            plain = (await self.dek(dek_id)).open(sealed)
-            found.append((row, seen, Quarantined.model_validate_json(plain)))
+            found.append((row, seen, await self._quarantined(dek_id, sealed)))
         return found
 
     async def quarantine_ids(self) -> list[int]:
@@ -87,8 +87,19 @@ class Look:
         """(times seen, entry); None where it is not there any more."""
         sql = "SELECT seen, dek_id, sealed FROM quarantine WHERE id = ?"
         for seen, dek_id, sealed in await self.rows(sql, (row,)):
-            return seen, Quarantined.model_validate_json((await self.dek(dek_id)).open(sealed))
+            return seen, await self._quarantined(dek_id, sealed)
         return None
+
+    async def quarantine_digest(self, row: int) -> bytes | None:
+        """What an entry is known by, also one that does not open."""
+        rows = await self.rows("SELECT digest FROM quarantine WHERE id = ?", (row,))
+        return bytes(rows[0][0]) if rows else None
+
+    async def _quarantined(self, dek_id: int, sealed: bytes) -> Quarantined:
+        try:
+            return Quarantined.model_validate_json((await self.dek(dek_id)).open(sealed))
+        except SealError:
+            return entry("buffer", DAMAGED, "buffer", datetime.now(UTC), b"")
 
     async def pages(self) -> tuple[int, int]:
         """(pages of the file, how many of them are free)."""
@@ -123,6 +134,7 @@ class Look:
         return bool(rows[0][0] == "ok")
 
     async def crowds(self) -> list[Crowd]:
-        """How many rows each lane has of each patch. Reads the whole queue."""
-        sql = "SELECT lane, device_ref, count(*) FROM event JOIN dek ON dek.id = dek_id GROUP BY lane, device_ref"
+        """Whose the oldest readings and telemetry are: enough of them to tell, few enough to sort without a file."""
+        oldest = "SELECT lane, dek_id FROM event WHERE lane IN (2, 3) ORDER BY id LIMIT 20000"
+        sql = f"SELECT lane, device_ref, count(*) FROM ({oldest}) JOIN dek ON dek.id = dek_id GROUP BY lane, device_ref"
         return [Crowd(Lane(lane), ref, rows) for lane, ref, rows in await self.rows(sql)]

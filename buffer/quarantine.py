@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from schemas.base import Count, DateTime, Model, Text
 
+# In the place of the reason of an entry that cannot be read.
+DAMAGED = "this entry does not open under its key: it is damaged"
 KEPT_PAYLOAD = 16_384
 # So that many tiny entries are bounded like few large ones.
 _LEAST_OCTETS = 1_024

@@ -35,11 +35,6 @@ class Room:
         """Of the quota, 0 to 1."""
         return self.used / self.quota
 
-    @property
-    def full(self) -> bool:
-        """Is it the quota that is used up, not the disk?"""
-        return self.used >= self.quota * 0.99
-
     def can_reserve(self) -> bool:
         """Is there so much left on the disk that the reserve can be kept (again)?"""
         return self.free >= 3 * self.reserve

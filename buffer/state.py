@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from buffer.devices import DeviceRecord, Former
 from buffer.lanes import Lane
+from buffer.lost import Lost
 from buffer.marks import Mark
 from buffer.sealing import Dek
 
@@ -54,6 +55,7 @@ class State:
     quarantine: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
     senders: dict[bytes, int] = field(default_factory=dict)
     overflow: dict[bytes, int] = field(default_factory=dict)
+    lost: dict[str | None, Lost] = field(default_factory=dict)
     lanes: dict[Lane, int] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)  # own, last_dek, last_ref, quarantine_octets
 

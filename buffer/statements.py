@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 Statements = list[tuple[str, list[tuple[Any, ...]]]]
 
-TABLES_WITH_DEK = ("event", "held", "device", "former", "waiting", "quarantine", "overflow")
+TABLES_WITH_DEK = ("event", "held", "device", "former", "waiting", "quarantine", "overflow", "lost")
 
 INSERT_EVENT = "INSERT INTO event(lane, dek_id, sealed) VALUES (?, ?, ?)"
 INSERT_HELD = "INSERT INTO held(lane, dek_id, sealed) VALUES (?, ?, ?)"
@@ -20,6 +20,7 @@ PUT_MARK = (
     " ON CONFLICT(device_ref, stream, boot) DO UPDATE"
     " SET floor = excluded.floor, settled = excluded.settled, runs = excluded.runs"
 )
+PUT_LOST = "INSERT OR REPLACE INTO lost(blind, dek_id, sealed) VALUES (?, ?, ?)"
 INSERT_QUARANTINE = "INSERT INTO quarantine(digest, sender, seen, dek_id, sealed) VALUES (?, ?, 1, ?, ?)"
 SEEN_AGAIN = "UPDATE quarantine SET seen = seen + 1 WHERE digest = ?"
 OVERFLOW = (

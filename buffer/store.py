@@ -19,11 +19,13 @@ from buffer.keys import KeyRing
 from buffer.lanes import Lane
 from buffer.loading import load, quota_pages
 from buffer.look import Look
+from buffer.lost import Lost
 from buffer.marks import Mark
 from buffer.medium import Trouble, free_octets
 from buffer.quarantine import Limits
 from buffer.reserve import Reserve
 from buffer.room import Level, Room
+from buffer.scales import Scales
 from buffer.state import Entry, State
 from buffer.thinning import Part
 from buffer.writer import Writer
@@ -110,9 +112,9 @@ class EventBuffer:
         writer = Writer(
             connection, path, state, keys, limits=limits, tick=tick, cap=cap, clock=clock, moment=moment,
             clock_is_right=clock_is_right,
-            quota_pages=quota_pages(quota_octets), reserve=reserve,
+            scales=Scales(path, quota_pages(quota_octets), database.PAGE_SIZE, reserve),
         )  # fmt: skip
-        await writer.look()
+        await writer.weigh()
         return cls(path, lock, opened, state, keys, writer)
 
     async def close(self) -> None:
@@ -274,6 +276,11 @@ class EventBuffer:
         return self._state.overflow
 
     @property
+    def lost(self) -> Mapping[str | None, Lost]:
+        """What was given up and is not named by a gap marker yet, by patch."""
+        return self._state.lost
+
+    @property
     def unsaved(self) -> int:
         """Submissions not yet durable."""
         return self._writer.pending
@@ -286,17 +293,17 @@ class EventBuffer:
     @property
     def room(self) -> Room:
         """How full it is, as of the last commit."""
-        return self._writer.room
+        return self._writer.scales.room
 
     @property
     def level(self) -> Level:
-        return self._writer.level
+        return self._writer.scales.level
 
     async def weigh(self) -> None:
         """Look how full it is, and whether the disk may still be written, also where nothing is committed."""
         try:
             async with self._writer.between_commits:
-                await self._writer.look()
+                await self._writer.weigh()
         except MediumError as error:
             raise self._writer.fail(error) from error
 
@@ -304,8 +311,8 @@ class EventBuffer:
         """Wait until `level` changes, `seconds` at most. For one caller."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._writer.level_changed.wait()
-        self._writer.level_changed.clear()
+                await self._writer.scales.level_changed.wait()
+        self._writer.scales.level_changed.clear()
 
     @property
     def commits(self) -> int:

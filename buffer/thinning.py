@@ -15,7 +15,7 @@ _MOST = 2 / 3
 
 
 class Crowd(NamedTuple):
-    """So many rows of a lane are one patch's."""
+    """So many of the oldest rows of a lane are one patch's."""
 
     lane: Lane
     device_ref: int
@@ -31,8 +31,8 @@ class Part(NamedTuple):
 
 def least_important(crowds: Sequence[Crowd]) -> Part | None:
     """Whose oldest rows go next; None where there are only doses and urgent events."""
-    total = sum(crowd.rows for crowd in crowds)
     thinned = [crowd for crowd in crowds if crowd.lane in THINNED and crowd.rows]
+    total = sum(crowd.rows for crowd in thinned)
     if not thinned:
         return None
     telemetry = sum(crowd.rows for crowd in thinned if crowd.lane is Lane.TELEMETRY)

@@ -13,7 +13,7 @@ from buffer.loading import SELECT_DEK, unwrap_dek
 from buffer.sealing import NO_LANE, Dek
 
 # Tables of sealed rows, and what a row is called where it is counted
-SEALED = ("event", "held", "quarantine", "device", "former", "waiting", "overflow")
+SEALED = ("event", "held", "quarantine", "device", "former", "waiting", "overflow", "lost")
 
 
 @dataclass(slots=True)

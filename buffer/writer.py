@@ -1,14 +1,12 @@
 """Group commit: one task owns the writing connection; every submission is durable when its future resolves."""
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import aiosqlite
 
@@ -16,24 +14,19 @@ from buffer.draft import Decide, Draft, T
 from buffer.errors import MediumError, StoreError
 from buffer.held import Moment
 from buffer.keys import KeyRing
-from buffer.medium import Trouble, free_octets, trouble_of
+from buffer.medium import Trouble, trouble_of
 from buffer.quarantine import Limits
-from buffer.reserve import Reserve
-from buffer.room import Level, Room, level
+from buffer.scales import Scales
 from buffer.state import State
 from buffer.statements import Statements
+from buffer.submissions import Submission, by_weight, decide_all
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
 _LEAST_CAP, _LONGEST_TICK = 200, 5.0
-_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count(), pragma_freelist_count()"
-
-
-class _Submission(NamedTuple):
-    decide: Decide[Any]
-    future: "asyncio.Future[Any]"
-    relief: bool
+# Urgent submissions that may be passed over in one try, because one of them alone is too large.
+_MOST_PASSED_OVER = 20
 
 
 class Writer:
@@ -56,16 +49,16 @@ class Writer:
         clock: Callable[[], datetime],
         moment: Callable[[], Moment],
         clock_is_right: Callable[[], bool],
-        quota_pages: int,
-        reserve: Reserve,
+        scales: Scales,
     ) -> None:
         self._connection, self._path, self._state, self._keys = connection, path, state, keys
         self._moment, self.clock_is_right = moment, clock_is_right
-        self._quota_pages, self._reserve = quota_pages, reserve
+        self.scales = scales
         self._limits, self._tick, self._most, self._clock = limits, tick, cap, clock
         self.cap = min(cap, _LEAST_CAP)
-        self.commit_seconds = 0.0
-        self._pending: list[_Submission] = []
+        self.commit_seconds = self._last_seconds = 0.0
+        self._pending: list[Submission] = []
+        self._in_hand: list[Submission] = []
         self._arrived, self._flush = asyncio.Event(), asyncio.Event()
         self._due = 0.0
         self._closing = False
@@ -74,14 +67,12 @@ class Writer:
         self.failure: MediumError | None = None
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.trouble: Trouble | None = None
-        self.room, self.level = Room(), Level.FINE
-        self.level_changed = asyncio.Event()
         self.commits = 0
 
     @property
     def pending(self) -> int:
         """Submissions not yet durable."""
-        return len(self._pending)
+        return len(self._pending) + len(self._in_hand)
 
     def submit(self, decide: Decide[T], *, now: bool, relief: bool) -> asyncio.Future[T]:
         """Queue one decision; its future holds the result once the transaction it took part in is durable.
@@ -96,7 +87,9 @@ class Writer:
         if not self._pending:
             self._due = loop.time() + self.tick
             self._arrived.set()
-        self._pending.append(_Submission(decide, future, relief))
+        # By the clock as it is now: it may be set right before the commit.
+        hold = None if self.clock_is_right() else (self._moment(), self._clock())
+        self._pending.append(Submission(decide, future, relief, now, hold))
         if now or len(self._pending) >= self.cap:
             self._flush.set()
         return future
@@ -117,9 +110,9 @@ class Writer:
                     self._arrived.clear()
                     self._flush.clear()
                 if group:
-                    waiting, start = len(self._pending), time.monotonic()
+                    waiting = len(self._pending)
                     await self._commit(group)
-                    self._follow_the_disk(time.monotonic() - start, len(self._pending) - waiting)
+                    self._follow_the_disk(len(self._pending) - waiting)
         except MediumError as error:
             reason = self.fail(error)
             raise
@@ -159,8 +152,8 @@ class Writer:
         """How long the oldest submission waits: longer on a disk that needs most of that for one commit."""
         return max(self._tick, min(2 * self.commit_seconds, _LONGEST_TICK))
 
-    def _follow_the_disk(self, seconds: float, arrived: int) -> None:
-        self.commit_seconds += (seconds - self.commit_seconds) / 4
+    def _follow_the_disk(self, arrived: int) -> None:
+        self.commit_seconds += (self._last_seconds - self.commit_seconds) / 4
         self.cap = min(self._most, max(_LEAST_CAP, self.cap // 2, 4 * arrived))
 
     async def _next_group(self) -> None:
@@ -171,45 +164,70 @@ class Writer:
         except TimeoutError:
             pass
 
-    async def _commit(self, group: list[_Submission]) -> None:
-        """Make a group durable. Where that cannot be now, what deletes rows goes first, alone; the rest waits."""
-        if await self._attempt(group):
-            return
-        relief, rest = _split(group)
-        while relief or rest:
-            again = self._give_up_reserve()
-            arrived, self._pending = _split(self._pending)
-            relief += arrived
-            if relief and await self._attempt(relief):
-                relief, again = [], True
-            if rest and await self._attempt(rest):
-                rest = []
-            if (relief or rest) and not again:
-                if self._closing:
-                    raise self._closed_with([*relief, *rest])
-                await asyncio.sleep(_RETRY_SECONDS)
-        self._say(None)
+    async def _commit(self, group: list[Submission]) -> None:
+        """Make a group durable. Where that cannot be now, what matters most goes first, as much of it as there is room
+        for; the rest waits.
+        """
+        self._in_hand = group
+        try:
+            if await self._attempt(group):
+                self._in_hand = []
+            while self._in_hand:
+                again = self.trouble is Trouble.FULL and self.scales.give_up_reserve()
+                relief, urgent, self._pending = by_weight(self._pending)
+                waiting = [*self._in_hand, *relief, *urgent]
+                self._in_hand = await self._what_fits(waiting)
+                if self._in_hand and not again and len(self._in_hand) == len(waiting):
+                    if self._closing:
+                        why = self.trouble.value if self.trouble else "it was busy"
+                        raise StoreError(f"the buffer was closed while {why}; what is not stored is sent again")
+                    await asyncio.sleep(_RETRY_SECONDS)
+            if self.trouble:
+                self.scales.found_room()
+                self._say(None)
+        finally:
+            self._pending = [*self._in_hand, *self._pending]
+            self._in_hand = []
 
-    def _closed_with(self, left: list[_Submission]) -> StoreError:
-        self._pending = [*left, *self._pending]
-        why = self.trouble.value if self.trouble else "it was busy"
-        return StoreError(f"the buffer was closed while {why}; what is not stored is sent again")
+    async def _what_fits(self, waiting: list[Submission]) -> list[Submission]:
+        """What is still left of it afterwards."""
+        relief, urgent, rest = by_weight(waiting)
+        left = await self._as_much_as_fits(relief, pass_over=_MOST_PASSED_OVER)
+        left += await self._as_much_as_fits(urgent, pass_over=_MOST_PASSED_OVER)
+        return left + await self._as_much_as_fits(rest, pass_over=0)
 
-    async def _attempt(self, group: list[_Submission]) -> bool:
+    async def _as_much_as_fits(self, part: list[Submission], pass_over: int) -> list[Submission]:
+        passed: list[Submission] = []
+        size = len(part)
+        while part:
+            if await self._attempt(part[:size]):
+                part, size = part[size:], len(part)
+            elif self.trouble is Trouble.FULL and size > 1:
+                size //= 2
+            elif self.trouble is Trouble.FULL and len(passed) < pass_over:
+                passed.append(part.pop(0))
+                size = len(part)
+            else:
+                break
+        return passed + part
+
+    async def _attempt(self, group: list[Submission]) -> bool:
         """Decide and commit: True when it is durable and its callers know; False, and nothing changed, where it cannot
         be now.
         """
-        # While anything is held all is: or what is newer would be sent first.
-        hold = not self.clock_is_right() or self._state.numbers["held"] > 0
-        draft = Draft(self._state, self._keys, self._limits, self._clock(), self._moment() if hold else None)
+        now = self._clock()
+        draft = Draft(self._state, self._keys, self._limits, now)
         start = draft.point()
-        results = _decide(draft, group)
+        # While anything is held all is: or what is newer would be sent first.
+        results = decide_all(draft, group, lambda: (self._moment(), now) if self._state.numbers["held"] else None)
         statements = draft.statements()
         if statements:
             try:
                 async with self.between_commits:
+                    begin = time.monotonic()
                     durable = await self._try(statements)
-                    await self.look()
+                    self._last_seconds = time.monotonic() - begin if durable else self._last_seconds
+                    await self.weigh()
             except MediumError as error:
                 for future, _ in results:
                     if not future.done():
@@ -225,6 +243,10 @@ class Writer:
         self.committed.set()
         return True
 
+    async def weigh(self) -> None:
+        """How full is it? Called between commits."""
+        await self.scales.weigh(self._connection, keep_reserve=self.trouble is None)
+
     async def _try(self, statements: Statements) -> bool:
         """One transaction: True when it is durable, False when something passing stands in its way."""
         if self.failure:
@@ -239,6 +261,8 @@ class Writer:
             if trouble is None:
                 raise MediumError(f"writing {self._path} failed: {error}") from error
             await self._roll_back()
+            if trouble is Trouble.FULL:
+                self.scales.found_no_room(_octets(statements))
             self._say(trouble)
             return False
         return True
@@ -259,51 +283,8 @@ class Writer:
                 log.info("links are acknowledged again path=%s", self._path)
             self.trouble = trouble
 
-    def _give_up_reserve(self) -> bool:
-        """Where the disk is full, not the quota: is there room now that was not there before?"""
-        if self.trouble is not Trouble.FULL or self.room.full or not self._reserve.held or not self._reserve.octets:
-            return False
-        log.warning("the disk is full: the reserve is used for urgent events and deletes path=%s", self._path)
-        self._reserve.release()
-        return True
 
-    async def look(self) -> None:
-        """How full is it? MediumError where the file system became read-only: then COMMIT said yes to nothing."""
-        free = free_octets(self._path)
-        with contextlib.suppress(sqlite3.Error):  # what is wrong shows at the next transaction
-            ((pages, unused),) = await self._connection.execute_fetchall(_PAGES)
-            self.room = Room(pages - unused, self._quota_pages, free, self._reserve.octets, reserved=self._reserve.held)
-        if self.trouble is None and not self._reserve.held and self.room.can_reserve():
-            await asyncio.to_thread(self._reserve.take)
-        found = level(self.room, self.level)
-        if found is not self.level:
-            log.log(
-                logging.INFO if found is Level.FINE else logging.WARNING,
-                "buffer %d %% full, %d MiB free on its disk: %s",
-                round(self.room.share * 100),
-                free >> 20,
-                found.name.lower(),
-            )
-            self.level = found
-            self.level_changed.set()
-
-
-def _decide(draft: Draft, group: list[_Submission]) -> list[tuple["asyncio.Future[Any]", Any]]:
-    """Each caller's future and result; one caller's bug is its own and does not take the group with it."""
-    results = []
-    for decide, future, _ in group:
-        if future.cancelled():
-            continue  # its caller was told that it failed
-        before = draft.point()
-        try:
-            results.append((future, decide(draft)))
-        except Exception as error:  # noqa: BLE001
-            draft.back_to(before)
-            if not future.done():
-                future.set_exception(error)
-    return results
-
-
-def _split(group: list[_Submission]) -> tuple[list[_Submission], list[_Submission]]:
-    """(What makes room, the rest), each in its order."""
-    return [item for item in group if item.relief], [item for item in group if not item.relief]
+def _octets(statements: Statements) -> int:
+    """What they would write, about."""
+    values = (value for _, rows in statements for row in rows for value in row)
+    return sum(len(value) + 16 for value in values if isinstance(value, (bytes, str)))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from publisher import reading
 
 from agent.counters import Counters
 from agent.ingest import Ingest
+from agent.jobs import Jobs
 from agent.room import PAUSED, Room
 from buffer.lanes import Lane
 from buffer.medium import Trouble
@@ -59,9 +61,9 @@ def frames(device_id, first, count, kind="sensor"):
         yield Frame(device_id, Channel("mqtt", kind), json.dumps(body).encode(), NOW)
 
 
-async def fill(buffer, share, weights=(1, 1, 1, 1)):
-    """Readings of all patches, side by side, and a dose now and then; how many of each were stored."""
-    ingest, sent, turn = Ingest(buffer, "gw-test", Counters()), Counter(), 0
+async def fill(buffer, share, weights=(1, 1, 1, 1), first=()):
+    """Readings of all patches, side by side, and a dose now and then; how many of each were stored, with `first`."""
+    ingest, sent, turn = Ingest(buffer, "gw-test", Counters()), Counter(first), 0
     while buffer.room.share < share:
         batch = []
         for device_id, weight in zip(PATCHES, weights, strict=True):
@@ -79,6 +81,8 @@ async def fill(buffer, share, weights=(1, 1, 1, 1)):
 async def found(buffer):
     """Rows by patch, doses, and what markers name by patch."""
     rows, named = Counter(), Counter()
+    for device_id, lost in buffer.lost.items():
+        named[device_id] += lost.count
     for lane in Lane:
         claim = await buffer.claim(lane, 100_000, 1 << 30)
         assert not claim.damaged
@@ -123,6 +127,38 @@ async def test_at_95_percent_the_oldest_go_and_markers_name_them(small):
     assert sum(named.values()) == room.given_up > 0
     for device_id in PATCHES:
         assert named[device_id] > 0
+        assert rows[device_id] + named[device_id] == sent[device_id]
+    jobs = Jobs(small)
+    assert await jobs._gap_markers() == "4 markers"
+    assert not small.lost
+    assert await found(small) == (rows, named)
+    await fill(small, 0.955, first=sent)
+    await room.step()
+    assert await jobs._gap_markers() == "nothing to name", "those from before are not sent yet"
+    assert set(small.lost) == set(PATCHES)
+
+
+async def test_what_was_given_up_is_still_to_be_named_after_a_restart(small, tmp_path):
+    await fill(small, 0.955)
+    await Room(small, []).step()
+    before = dict(small.lost)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{tmp_path}/b.db{suffix}", f"{tmp_path}/copy.db{suffix}")
+    again = await EventBuffer.open(tmp_path / "copy.db", KEK, gateway_id="gw-test", quota_octets=1)
+    assert again.lost == before
+    await again.close()
+
+
+async def test_many_patches_and_no_upstream_do_not_fill_it_with_markers(small):
+    """Rounds of filling and giving up: what is named grows, not what names it."""
+    sent, room, jobs = Counter(), Room(small, []), Jobs(small)
+    for _ in range(4):
+        sent = await fill(small, 0.955, first=sent)
+        await room.step()
+        await jobs._gap_markers()
+    assert small.lanes[Lane.URGENT] <= len(PATCHES)
+    rows, named = await found(small)
+    for device_id in PATCHES:
         assert rows[device_id] + named[device_id] == sent[device_id]
 
 

@@ -145,9 +145,10 @@ class Found:
         rows.update(item.event.idempotency_key for item in held)
         markers |= {item.event.idempotency_key: marked(item.event.body) for item in held}
         damaged += [f"held row {row} does not open" for row, _ in unread]
+        lost = sum(each.count for each in buffer.lost.values())
         entries = await buffer.look.quarantine_entries(100_000)
         set_aside = Counter(name_of(item) for _, _, item in entries)
-        return cls(rows, markers, set_aside, sum(buffer.overflow.values()), damaged)
+        return cls(rows, markers, set_aside, lost + sum(buffer.overflow.values()), damaged)
 
 
 def name_of(item):

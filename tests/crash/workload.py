@@ -19,7 +19,7 @@ from recording import say
 
 from agent.clock import release_held
 from agent.counters import Counters
-from agent.gaps import given_up, quarantine_overflow
+from agent.gaps import given_up, name_given_up, quarantine_overflow
 from agent.ingest import Ingest
 from agent.pairing import Claims, Paired, PairRequest, pair, unpair
 from agent.sync import Sync
@@ -139,6 +139,7 @@ class Work:
         if turn % 13 == 12:
             rows = await self._buffer.look.overflow_rows()
             await self._buffer.submit(quarantine_overflow(rows, GATEWAY), now=True)
+            await self._buffer.submit(name_given_up(GATEWAY), now=True)
 
     async def _clock_is_wrong(self, wrong):
         """For some rounds events are held; then they are put into the queue."""

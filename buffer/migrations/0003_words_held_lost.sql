@@ -10,3 +10,11 @@ CREATE TABLE held (
   dek_id INTEGER NOT NULL,
   sealed BLOB    NOT NULL
 );
+
+-- How many events of each patch were given up, and of what time, until a gap marker names them.
+
+CREATE TABLE lost (
+  blind  BLOB    PRIMARY KEY,
+  dek_id INTEGER NOT NULL,
+  sealed BLOB    NOT NULL
+) WITHOUT ROWID;

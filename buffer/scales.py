@@ -1,0 +1,68 @@
+"""Weighs the buffer after each commit: how full it is, what that means, and whether the reserve is to be used."""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from pathlib import Path
+
+import aiosqlite
+
+from buffer.medium import free_octets
+from buffer.reserve import Reserve
+from buffer.room import Level, Room, level
+
+log = logging.getLogger(__name__)
+
+_PAGES = "SELECT page_count, freelist_count FROM pragma_page_count(), pragma_freelist_count()"
+
+
+class Scales:
+    """`level` follows `room`; while a transaction waits that is too large for what is left of the quota, it is THIN."""
+
+    def __init__(self, path: Path, quota_pages: int, page_size: int, reserve: Reserve) -> None:
+        self._path, self._quota_pages, self._page_size, self._reserve = path, quota_pages, page_size, reserve
+        self.room, self.level = Room(), Level.FINE
+        self.level_changed = asyncio.Event()
+        self._over_quota = False
+
+    def found_no_room(self, octets: int) -> None:
+        """A transaction of so many octets found none."""
+        pages = octets // self._page_size * 3 // 2 + 16
+        self._over_quota = pages > self._quota_pages - self.room.used
+
+    def found_room(self) -> None:
+        """What waited is stored."""
+        self._over_quota = False
+
+    def give_up_reserve(self) -> bool:
+        """Where the disk is full, not the quota: is there room now that was not there before?"""
+        if self._over_quota or not self._reserve.held or not self._reserve.octets:
+            return False
+        log.warning("the disk is full: the reserve is used for urgent events and deletes path=%s", self._path)
+        self._reserve.release()
+        return True
+
+    async def weigh(self, connection: aiosqlite.Connection, *, keep_reserve: bool) -> None:
+        """Look again; MediumError where the file system became read-only: then COMMIT said yes to nothing.
+
+        `keep_reserve`: where it was given up and there is room again, take it.
+        """
+        free = free_octets(self._path)
+        with contextlib.suppress(sqlite3.Error):  # what is wrong shows at the next transaction
+            ((pages, unused),) = await connection.execute_fetchall(_PAGES)
+            reserve = self._reserve
+            self.room = Room(pages - unused, self._quota_pages, free, reserve.octets, reserved=reserve.held)
+        if keep_reserve and not self._reserve.held and self.room.can_reserve():
+            await asyncio.to_thread(self._reserve.take)
+        found = Level.THIN if self._over_quota else level(self.room, self.level)
+        if found is not self.level:
+            log.log(
+                logging.INFO if found is Level.FINE else logging.WARNING,
+                "buffer %d %% full, %d MiB free on its disk: %s",
+                round(self.room.share * 100),
+                free >> 20,
+                found.name.lower(),
+            )
+            self.level = found
+            self.level_changed.set()
