@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from pydantic_core import to_json
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 # What became of one prepared thing, for the counters: (name, device, the thing where it was stored as an event)
 Fate = tuple[str, str | None, NewEvent | NewStatus | NewAdhesion | None]
+OTHER_SESSION = "of another session"
 _UNCOUNTED = {"facts", "settled"}
 
 
@@ -47,6 +48,8 @@ class Ingest:
     def __init__(self, buffer: EventBuffer, gateway_id: str, counters: Counters) -> None:
         self._buffer, self._gateway_id, self._counters = buffer, gateway_id, counters
         self._preparer = Preparer(gateway_id)
+        # Patches of which records were not taken for want of room.
+        self._left: set[str] = set()
 
     def receive(self, batch: Batch, transport: str) -> tuple[asyncio.Future[list[Fate]], list[Asked]]:
         """All of a batch in one transaction; when the future resolves every frame of it may be acknowledged. With it,
@@ -73,12 +76,19 @@ class Ingest:
         return future, asked
 
     def again(self, frame: Frame, transport: str, take: Callable[[Draft], bool]) -> asyncio.Future[list[Fate]]:
-        """A frame that was set aside, if `take` still finds it there, in one transaction; one that says nothing stays.
+        """A frame that was set aside, if `take` still finds it there, in one transaction; one that says nothing stays,
+        and so does what was received in another session than its patch is in now (OTHER_SESSION).
 
         Its records are marked as here since it was set aside, and are taken all the same: should one be in the queue
-        already, the upstream refuses its key.
+        already, the upstream refuses its key. What it says of the device is old, and changes nothing.
         """
-        items = [item for item in self._prepare(frame, transport) if not isinstance(item, Asked)]
+        known = self._buffer.devices.get(frame.device)
+        prepared = self._prepare(frame, transport, Preparer(self._gateway_id))
+        items = [item for item in prepared if not isinstance(item, (Asked, NewFacts))]
+        if known and not all(_of_this_session(item, known.record, frame.received_at) for item in items):
+            other: asyncio.Future[list[Fate]] = asyncio.get_running_loop().create_future()
+            other.set_result([(OTHER_SESSION, frame.device, None)])
+            return other
 
         def decide(draft: Draft) -> list[Fate]:
             return [self._decide_safely(draft, item, anew=True) for item in items] if items and take(draft) else []
@@ -87,10 +97,10 @@ class Ingest:
         future.add_done_callback(self._count)
         return future
 
-    def _prepare(self, frame: Frame, transport: str) -> list[Prepared]:
+    def _prepare(self, frame: Frame, transport: str, preparer: Preparer | None = None) -> list[Prepared]:
         known = self._buffer.devices.get(frame.device)
         try:
-            return list(self._preparer.prepare(frame, known.record if known else None, transport))
+            return list((preparer or self._preparer).prepare(frame, known.record if known else None, transport))
         except Exception:
             # A decoder's bug must not stop the others, and the octets are worth keeping.
             log.exception("decoder failed channel=%s", "/".join(frame.channel))
@@ -98,11 +108,15 @@ class Ingest:
 
     def _decision(self, items: Sequence[Item], *, leave: bool) -> Callable[[Draft], list[Fate]]:
         return lambda draft: [
-            ("left_on_patch", item.device_id, None)
+            self._leave(item)
             if leave and isinstance(item, NewEvent) and _can_wait(draft, item)
             else self._decide_safely(draft, item)
             for item in items
         ]
+
+    def _leave(self, item: NewEvent) -> Fate:
+        self._left.add(item.device_id)
+        return "left_on_patch", item.device_id, None
 
     def _decide_safely(self, draft: Draft, item: Item, *, anew: bool = False) -> Fate:
         """A bug in one decision must not keep the whole batch from being acknowledged, now and at every redelivery."""
@@ -126,6 +140,9 @@ class Ingest:
             self._take_facts(draft, record, item)
             return "facts", item.device_id, None
         if isinstance(item, NoMore):
+            if item.device_id in self._left:  # it gave them, and they were not taken: they are to be asked for again
+                self._left.discard(item.device_id)
+                return "settled", item.device_id, None
             settle(draft, record, item.access, self._gateway_id)
             return "settled", item.device_id, None
         if isinstance(item, NewStatus):
@@ -185,6 +202,17 @@ class Ingest:
                 self._counters.add(name, device_id if device_id in self._buffer.devices else None)
             if item is not None:
                 _remember(self._counters.last.setdefault(item.device_id, LastSeen()), item)
+
+
+def _of_this_session(item: Item, record: DeviceRecord, received_at: datetime) -> bool:
+    """Can a record that is numbered in sessions have been received, then, from the session that is known now?"""
+    place = item.place if isinstance(item, (NewEvent, NewRefusal)) else None
+    access = next((each for each in accesses(record) if place and each.stream == place.stream), None)
+    if place is None or access is None or access.boot_fact not in record.facts:
+        return True
+    # A minute for the session's first record, which counts as its minute 0.
+    latest = access.sequence_at(record.facts, received_at + timedelta(minutes=1))
+    return latest > 0 and place.sequence <= latest
 
 
 def _can_wait(draft: Draft, item: NewEvent) -> bool:

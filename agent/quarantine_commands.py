@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agent.ingest import Ingest
+from agent.ingest import OTHER_SESSION, Ingest
 from agent.quarantine import about, discard, frame_of, payload_of, problem, send_again
 from agent.setup import database_path
 from agent.status import fullness
@@ -105,6 +105,8 @@ async def _again(buffer: EventBuffer, ingest: Ingest, row: int, item: Quarantine
         sent = await buffer.submit(send_again(item), now=True)
         return {"id": row, "fate": "queued" if sent else "gone"}
     fates = {name for name, *_ in await ingest.again(*framed, lambda draft: draft.take_quarantined(item))}
+    if fates == {OTHER_SESSION}:
+        return {"id": row, "fate": "kept", "why": "it was received in another session than its patch is in now"}
     if not fates:
         return {"id": row, "fate": "kept", "why": "there is no record in it, or it is gone by now"}
     return {"id": row, "fate": ", ".join(sorted(fates))}

@@ -4,9 +4,10 @@ import asyncio
 import json
 import sqlite3
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
-from glucose import CLAIMS, NOW, PATCH, RECORD
+from glucose import CLAIMS, NOW, PATCH, RECORD, START
 from rig import BATCH, PATIENT, make_gateway
 
 from agent.counters import Counters
@@ -19,7 +20,7 @@ from device_drivers.base import Channel, Frame
 from device_drivers.device_types import DEVICE_TYPES, Defaults
 from device_drivers.emulated import cgm, cgm_capture
 from device_drivers.links.base import Batch
-from device_drivers.profiles.continuous_glucose import MEASUREMENT
+from device_drivers.profiles.continuous_glucose import FEATURE, MEASUREMENT, SESSION_START
 from schemas.event_types import EventType
 
 SENSOR = Channel("mqtt", "sensor")
@@ -85,6 +86,27 @@ async def test_a_stored_record_that_made_no_event_is_not_lost_when_it_is_tried_a
     assert gateway.buffer.quarantined == 0
     assert [data["reading_value"] for data in await gateway.stored(Lane.SENSOR)] == [120.0]
     assert (await gateway.say(MEASUREMENT, value))[0][-1] == "duplicate"
+
+
+async def test_a_record_of_another_session_is_not_filed_under_this_one(gateway):
+    """It was set aside before its session was known; then another began. And the real record is no duplicate of it."""
+    for offset in (1, 7):
+        at = START + timedelta(minutes=offset)
+        (fate, *_), _ = await gateway.say(MEASUREMENT, cgm.measurement(cgm.Record(55, offset, 20, 90)), at=at)
+        assert fate == "quarantined"
+    later = START + timedelta(hours=2)
+    await gateway.say(FEATURE, cgm.feature(), at=later)
+    await gateway.say(SESSION_START, cgm.session_start(later), at=later)
+    before = dict(gateway.buffer.devices[PATCH].record.facts)
+    done = (await by_hand(gateway, action="requeue"))["requeued"]
+    assert [(each["fate"], "another session" in each["why"]) for each in done] == [("kept", True)] * 2
+    assert gateway.buffer.quarantined == 2
+    assert gateway.buffer.devices[PATCH].record.facts == before
+    for offset in (1, 7):
+        at = later + timedelta(minutes=offset)
+        fates, _ = await gateway.say(MEASUREMENT, cgm.measurement(cgm.Record(180, offset, 20, 90)), at=at)
+        assert "durable" in fates
+    assert [data["reading_value"] for data in await gateway.stored(Lane.SENSOR)] == [180.0, 180.0]
 
 
 async def test_what_holds_no_record_is_kept(gateway):

@@ -228,6 +228,8 @@ async def test_readings_over_ble_stay_on_the_patch_and_are_fetched_later(tmp_pat
     assert gateway.missing() is None, "nothing is fetched"
     claim = await buffer.claim(Lane.TELEMETRY, 100, 1 << 30)
     await buffer.submit(lambda draft: draft.forget(claim.rows, Lane.TELEMETRY), now=True, relief=True)
+    await gateway.exhausted()
+    assert await gateway.gaps() == [], "the patch gave all it had, but not all was taken"
     assert gateway.missing() == (2, False), "they are still to be fetched"
     assert await gateway.records(2, 3, 4) == ["durable"] * 3
     assert len(await gateway.stored(Lane.SENSOR)) == 5
