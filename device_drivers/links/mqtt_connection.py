@@ -24,8 +24,8 @@ Protocol = Literal["5", "3.1.1"]
 RECEIVE_MAXIMUM = 4_000
 # The broker drops what is larger, instead of handing us again and again what we cannot hold (docs/mqtt.md).
 _MAXIMUM_PACKET = 4 << 20
-# Handed over at the latest when so much was read, so that the link can stop the reading; a message takes 8 KiB of memory
-# as paho keeps it, whatever it holds, and a tenth of that as a frame.
+# Handed over at the latest when so much was read, so that the link can stop the reading; a message takes 8 KiB of
+# memory as paho keeps it, whatever it holds, and a tenth of that as a frame.
 _MESSAGES_AT_ONCE = 200
 _OCTETS_AT_ONCE = 4 << 20
 _OPEN_SECONDS = 20.0
