@@ -27,10 +27,10 @@ test: .venv .venv/mosquitto.ready ## all tests but the heavy ones and those on t
 test-vm: .venv .venv/mosquitto.ready ## on a Debian 12 machine with BlueZ under QEMU; root, x86_64 (ARGS="-k name")
 	@$(BIN)/python tests/vm/run.py $(ARGS)
 
-soak: .venv .venv/mosquitto.ready ## the long forms: a day of work, 50,000 modelled power cuts, five of the machine
+soak: .venv .venv/mosquitto.ready ## the long forms: a day of work, 50,000 modelled power cuts, ten of the machine of each kind
 	@TEST_HOURS=24 $(BIN)/python -m pytest -q -s -m heavy tests/buffer/test_day.py
 	@$(MAKE) --no-print-directory crash ARGS="--states 50000"
-	@TEST_CUTS=5 $(BIN)/python tests/vm/run.py -k acknowledged $(ARGS)
+	@TEST_CUTS=10 $(BIN)/python tests/vm/run.py -k acknowledged $(ARGS)
 
 .venv/fuzz.ready: requirements-fuzz.txt | .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $<
