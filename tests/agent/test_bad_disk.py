@@ -91,13 +91,12 @@ def test_a_full_disk_is_waited_for(bedside):
 @pytest.mark.parametrize(
     "fault",
     [
-        {"write": errno.EIO},
-        {"write": errno.EIO, "once": 1},
-        {"sync": errno.EIO, "once": 1},
-        {"write": errno.EROFS},
-        {"readonly": 1},
+        pytest.param({"write": errno.EIO}, id="writes fail", marks=pytest.mark.heavy),
+        pytest.param({"write": errno.EIO, "once": 1}, id="one write fails"),
+        pytest.param({"sync": errno.EIO, "once": 1}, id="one sync fails"),
+        pytest.param({"write": errno.EROFS}, id="writes say read-only", marks=pytest.mark.heavy),
+        pytest.param({"readonly": 1}, id="read-only, and commits succeed"),
     ],
-    ids=["writes fail", "one write fails", "one sync fails", "writes say read-only", "read-only, and commits succeed"],
 )
 def test_a_failing_disk_ends_the_daemon_at_once(bedside, fault):
     """Without a further write; started again, it takes what it had not acknowledged, once."""
