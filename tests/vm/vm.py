@@ -20,11 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from lines import Lines
+
 KERNEL_COMMAND_LINE = (
     "console=ttyS0 loglevel=4 panic=1 mitigations=off random.trust_cpu=on net.ifnames=0 audit=0 apparmor=0 nokaslr"
 )
 PORTS = ("agent", "hci0", "aux")  # command channel, Bluetooth radio, output of `spawn`
+DISK = "state"  # what `plug_disk` plugs in: its serial number in the guest
 STATE_FILE, DISK_FILE = "state", "disk.qcow2"  # of a snapshot: RAM and devices; the root disk that belongs to it
+
+
+# Errors go to the guest: on ENOSPC qemu would pause the machine.
+_DISK_DEVICE = {
+    "driver": "virtio-blk-pci", "id": DISK, "drive": DISK, "serial": DISK, "bus": "plug",
+    "werror": "report", "rerror": "report", "write-cache": "on",
+}  # fmt: skip
 
 
 class VMError(RuntimeError):
@@ -45,41 +55,6 @@ class Result:
         return self.out
 
 
-class Lines:
-    """Lines of text that a guest program writes to a virtio-serial port, collected as they come."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.lines: list[str] = []
-        self._connection = connection
-        self._arrived = threading.Condition()
-        threading.Thread(target=self._collect, daemon=True).start()
-
-    def _collect(self) -> None:
-        stream = self._connection.makefile("r", errors="replace")
-        with self._connection, stream, contextlib.suppress(OSError):
-            for line in stream:
-                if line.endswith("\n"):  # a power cut may leave half a line: not an event
-                    with self._arrived:
-                        self.lines.append(line.rstrip())
-                        self._arrived.notify_all()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-
-    def wait(self, start: str, timeout: float = 30) -> str:
-        """The first line that begins with `start`, as soon as it is there."""
-
-        def found() -> str | None:
-            return next((line for line in self.lines if line.startswith(start)), None)
-
-        with self._arrived:
-            line = self._arrived.wait_for(found, timeout)
-        if line is None:
-            raise TimeoutError(f"no {start!r} line in {self.lines[-10:]}")
-        return line
-
-
 class VM:
     """A guest with the host folder `share` on /src; it continues from `snapshot` if there is one."""
 
@@ -88,6 +63,7 @@ class VM:
         self.work = Path(tempfile.mkdtemp(prefix="vm."))
         self.root_disk = self.work / "root.qcow2"
         self.process: subprocess.Popen[bytes] | None = None
+        self._disk: Path | None = None
         self._waiting: dict[int, Future[Result]] = {}
         self._lock = threading.Lock()
         self._last_id = 0
@@ -182,6 +158,13 @@ class VM:
                     raise VMError(f"{name}: {reply['error']['desc']}")
         return reply["return"]
 
+    def plug_disk(self, path: Path) -> None:
+        """Plug in the disk that is served there over NBD, as /dev/disk/by-id/virtio-state. A boot finds it again."""
+        self._disk = path
+        self.qmp("blockdev-add", **_blockdev(path))
+        self.qmp("device_add", **_DISK_DEVICE)
+        self.run(f"until [ -e /dev/disk/by-id/virtio-{DISK} ]; do sleep .05; done", timeout=20).ok()
+
     # ---- inside
 
     def _launch(self, *options: str) -> None:
@@ -223,6 +206,9 @@ class VM:
         for port in PORTS:
             command += ["-chardev", f"socket,id={port},path={self.work}/{port},server=on,wait=off"]
             command += ["-device", f"virtserialport,chardev={port},name={port}"]
+        command += ["-device", f"pcie-root-port,id={_DISK_DEVICE['bus']},chassis=1,slot=1"]
+        if self._disk:
+            command += ["-blockdev", json.dumps(_blockdev(self._disk)), "-device", json.dumps(_DISK_DEVICE)]
         return command
 
     def _connect(self, name: str) -> socket.socket:
@@ -256,6 +242,12 @@ class VM:
 
     def _qemu_errors(self) -> str:
         return (self.work / "qemu.err").read_text(errors="replace")[-1000:]
+
+
+def _blockdev(path: Path) -> dict[str, Any]:
+    """A disk behind NBD whose flushes and errors pass through qemu."""
+    server = {"driver": "nbd", "server": {"type": "unix", "path": str(path)}}
+    return {"driver": "raw", "node-name": DISK, "file": server, "cache": {"direct": False, "no-flush": False}}
 
 
 def make_snapshot(image: Path, share: Path, target: Path, prepare: str) -> None:

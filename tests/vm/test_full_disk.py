@@ -1,0 +1,98 @@
+"""A disk that is full, by another program or by the buffer, and one that stalls: waited for, nothing lost."""
+
+import time
+
+import pytest
+from medium import STATE
+from station import station_in
+
+WATCHDOG = 12
+BALLAST = f"{STATE}/ballast"
+STATUS = "/opt/patch-gateway/venv/bin/patch-gateway status"
+
+
+@pytest.fixture(scope="module")
+def station(rig, central, short_folder):
+    with station_in(short_folder, rig, central, unit=f"[Service]\nWatchdogSec={WATCHDOG}\n") as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def journal(request, station):
+    request.node.machine = station
+
+
+@pytest.fixture
+def little_room(station):
+    """A reserve of 1 MiB, and a fifth of one beside it: less than a WAL takes."""
+    station.run(f"systemctl stop patch-gateway && rm {STATE}/buffer.reserve").ok()
+    station.start(buffer="reserve_mib = 1")
+    left = f"$(df --output=avail --block-size=1 {STATE} | tail -n 1)"
+    station.run(f"fallocate --length $(({left} - {200 << 10})) {BALLAST}").ok()
+
+
+@pytest.fixture
+def same_process(station):
+    """Whatever the disk does, the daemon stays."""
+    before = station.status()["pid"]
+    yield
+    assert station.status()["pid"] == before
+
+
+def fill_up(station, take_room=lambda: None):
+    """Urgent readings until none is acknowledged any more, and `status` says so."""
+
+    def full():
+        take_room()
+        for _ in range(50):
+            station.load.publish("alert")
+            time.sleep(0.02)  # in commits of their own, which take more room
+        before = station.progress()
+        time.sleep(2)  # of several commits
+        return station.status()["buffer"]["trouble"] and station.progress() == before
+
+    station.wait_for(full, 60, station.status)
+    assert "NOTHING IS ACKNOWLEDGED: there is no room for more" in station.run(STATUS).ok()
+
+
+def test_a_disk_that_stalls_is_waited_for(station, same_process):
+    """For longer than the watchdog of this test, which the daemon feeds all the while."""
+    station.load.start()
+    station.wait_acknowledged(200)
+    start = time.monotonic()
+    station.disk.stall(20)
+    assert station.disk.hit.wait(10)
+    station.wait_acknowledged(400)
+    assert time.monotonic() - start > 20
+    assert station.lost() == set()
+
+
+def test_a_disk_that_another_program_fills(station, same_process):
+    """First readings wait at the broker; at the end urgent ones too. Room again, and all of it arrives."""
+    take_room = lambda: station.run(f"cat /dev/zero >> {BALLAST}")  # noqa: E731
+    station.load.start()
+    station.wait_acknowledged(200)
+    take_room()
+    station.wait_for(lambda: station.status()["buffer"]["level"] == "pause", 20, station.status)
+    station.load.stop()
+    station.ward.do(station.pipe.cut())
+    fill_up(station, take_room)
+    station.run(f"rm {BALLAST}").ok()
+    assert station.lost() == set()
+    assert station.status()["buffer"]["level"] == "fine"
+
+
+def test_the_watchdog_of_these_tests_bites(station):
+    """A daemon that the disk had stopped for so long would have been killed."""
+    station.forget()
+    station.run("systemctl kill --signal=STOP patch-gateway").ok()
+    station.wait_for(lambda: f"Watchdog timeout (limit {WATCHDOG}s)" in station.said(), 30, station.said)
+    station.run("systemctl kill --signal=CONT patch-gateway").ok()
+
+
+def test_a_disk_that_the_buffer_fills_is_drained_when_the_upstream_is_back(station, little_room, same_process):
+    """Nothing is acknowledged on a full disk, and nobody has to make room: what is delivered makes it."""
+    station.ward.do(station.pipe.cut())
+    fill_up(station)
+    assert station.lost(40) == set()
+    assert not station.status()["buffer"]["trouble"]
