@@ -10,7 +10,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from buffer.errors import InUseError, MediumError, SchemaError
+from buffer.errors import InUseError, MediumError, SchemaError, StoreError
 from buffer.medium import Trouble, medium_failed, trouble_of
 
 PAGE_SIZE = 2048
@@ -25,8 +25,14 @@ class Lock:
     """One writer per buffer, across processes: an exclusive flock beside the database, held until `release`."""
 
     def __init__(self, database: Path) -> None:
-        database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._descriptor = os.open(database.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = database.with_suffix(".lock")
+        try:
+            database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except PermissionError:
+            raise StoreError(f"{path} may not be opened by this user: run it with sudo.") from None
+        except OSError as error:
+            raise MediumError(f"{path} cannot be opened: {error}") from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

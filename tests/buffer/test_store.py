@@ -259,6 +259,19 @@ async def test_an_io_error_ends_it(tmp_path):
     await abandon(buffer)
 
 
+async def test_a_folder_that_cannot_be_used_is_said_in_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(MediumError, match="cannot be opened"):
+        await open_buffer(tmp_path / "file")
+
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("buffer.database.os.open", refused)
+    with pytest.raises(StoreError, match="may not be opened by this user"):
+        await open_buffer(tmp_path)
+
+
 async def test_nothing_is_believed_before_it_is_flushed(tmp_path, monkeypatch):
     await (await open_buffer(tmp_path)).close()
 
