@@ -43,6 +43,11 @@ class Scales:
         self._reserve.release()
         return True
 
+    @property
+    def scarce(self) -> bool:
+        """Has the disk so little left that the WAL must not grow?"""
+        return self.room.free < 2 * self.room.reserve or not self.room.reserved
+
     async def weigh(self, connection: aiosqlite.Connection, *, keep_reserve: bool) -> None:
         """Look again; MediumError where the file system became read-only: then COMMIT said yes to nothing.
 

@@ -174,6 +174,7 @@ class Writer:
                 self._in_hand = []
             while self._in_hand:
                 again = self.trouble is Trouble.FULL and self.scales.give_up_reserve()
+                await self._use_the_wal_again()
                 relief, urgent, self._pending = by_weight(self._pending)
                 waiting = [*self._in_hand, *relief, *urgent]
                 self._in_hand = await self._what_fits(waiting)
@@ -228,6 +229,8 @@ class Writer:
                     durable = await self._try(statements)
                     self._last_seconds = time.monotonic() - begin if durable else self._last_seconds
                     await self.weigh()
+                    if durable and self.scales.scarce:
+                        await self._use_the_wal_again()
             except MediumError as error:
                 for future, _ in results:
                     if not future.done():
@@ -266,6 +269,16 @@ class Writer:
             self._say(trouble)
             return False
         return True
+
+    async def _use_the_wal_again(self) -> None:
+        """On a full disk the WAL cannot grow, and deletes need it too: what is in it goes into the database at once, as
+        far as there is room, so that they find its room free.
+        """
+        try:
+            await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            if trouble_of(error) is None:
+                raise MediumError(f"writing {self._path} failed: {error}") from error
 
     async def _roll_back(self) -> None:
         if self._connection.in_transaction:

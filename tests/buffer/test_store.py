@@ -10,7 +10,7 @@ from buffers import EVENTS, NOW, PATCH, append, drain, open_buffer
 
 from buffer import database
 from buffer.devices import Application
-from buffer.errors import InUseError, MediumError, SchemaError, SealError
+from buffer.errors import InUseError, MediumError, SchemaError, SealError, StoreError
 from buffer.lanes import Lane, next_lane
 from buffer.quarantine import Limits, entry
 from buffer.store import EventBuffer
@@ -262,7 +262,7 @@ async def test_an_io_error_ends_it(tmp_path):
 async def test_a_folder_that_cannot_be_used_is_said_in_a_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(MediumError, match="cannot be opened"):
-        await open_buffer(tmp_path / "file")
+        await open_buffer(tmp_path / "file" / "folder")
 
     def refused(*_):
         raise PermissionError(13, "Permission denied")
