@@ -25,6 +25,7 @@ class Scales:
         self.room, self.level = Room(), Level.FINE
         self.level_changed = asyncio.Event()
         self._over_quota = False
+        self._allowed = quota_pages
 
     def found_no_room(self, octets: int) -> None:
         """A transaction of so many octets found none."""
@@ -54,10 +55,19 @@ class Scales:
         `keep_reserve`: where it was given up and there is room again, take it.
         """
         free = free_octets(self._path)
-        with contextlib.suppress(sqlite3.Error):  # what is wrong shows at the next transaction
+        with contextlib.suppress(sqlite3.Error, OSError):  # what is wrong shows at the next transaction
             ((pages, unused),) = await connection.execute_fetchall(_PAGES)
             reserve = self._reserve
             self.room = Room(pages - unused, self._quota_pages, free, reserve.octets, reserved=reserve.held)
+            allowed = self._quota_pages
+            if self.scarce:
+                # The database stops growing while the WAL still can: deletes need it, and its pages need a place.
+                in_wal = max(0, pages * self._page_size - self._path.stat().st_size)
+                left = (free - in_wal - reserve.octets // 3) // self._page_size
+                allowed = min(allowed, pages + max(0, left))
+            if allowed != self._allowed:
+                await connection.execute(f"PRAGMA max_page_count={allowed}")
+                self._allowed = allowed
         if keep_reserve and not self._reserve.held and self.room.can_reserve():
             await asyncio.to_thread(self._reserve.take)
         found = Level.THIN if self._over_quota else level(self.room, self.level)

@@ -2,14 +2,18 @@
 
 import asyncio
 import os
+import subprocess
 
 import pytest
 from buffers import EVENTS, NOW, PATCH, append, drain, open_buffer
+from rig import missing
 
 from buffer.errors import StoreError
 from buffer.lanes import Lane
 from buffer.medium import Trouble
 from buffer.quarantine import entry
+from buffer.room import Level
+from schemas.wire import WireEvent
 
 
 async def test_a_full_disk_acknowledges_nothing_and_recovers(tmp_path, monkeypatch):
@@ -88,3 +92,41 @@ async def test_a_full_buffer_can_be_closed(tmp_path, monkeypatch):
     again = await open_buffer(tmp_path, quota_octets=1 << 30)
     assert sum(again.lanes.values()) == 0
     await again.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 20 MiB."""
+    if os.geteuid() != 0:
+        missing("a small file system can be mounted by root only")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+async def test_a_really_full_disk_is_drained_without_anybody_making_room(small_disk, monkeypatch):
+    """Deletes need room in the WAL: they find it, what is delivered makes more, and what waited is stored."""
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(small_disk, tick=0.005, reserve_octets=4 << 20)
+    stored, waiting = 0, None
+    while waiting is None:
+        part = [WireEvent(f"NFLX_0A1B2C3D.alert.1.{stored + n}", os.urandom(400).hex().encode()) for n in range(50)]
+        future = buffer.submit(append(part, Lane.URGENT), now=True)
+        done, _ = await asyncio.wait([future], timeout=1)
+        stored, waiting = (stored + 50, None) if done else (stored, future)
+    assert buffer.trouble is Trouble.FULL
+    assert buffer.level is Level.PAUSE
+    assert stored > 5_000
+    keys = set()
+    while len(keys) < stored + 50:
+        claim = await buffer.claim(Lane.URGENT, 500, 1 << 20)
+        forget = buffer.submit(lambda draft, rows=claim.rows: draft.forget(rows, Lane.URGENT), now=True, relief=True)
+        await asyncio.wait_for(forget, 10)
+        buffer.release(Lane.URGENT, claim.rows)
+        keys |= {event.idempotency_key for event in claim.events}
+    await asyncio.wait_for(waiting, 10)
+    assert len(keys) == stored + 50
+    assert buffer.trouble is None
+    await buffer.close()

@@ -23,15 +23,6 @@ def journal(request, station):
 
 
 @pytest.fixture
-def little_room(station):
-    """A reserve of 1 MiB, and a fifth of one beside it: less than a WAL takes."""
-    station.run(f"systemctl stop patch-gateway && rm {STATE}/buffer.reserve").ok()
-    station.start(buffer="reserve_mib = 1")
-    left = f"$(df --output=avail --block-size=1 {STATE} | tail -n 1)"
-    station.run(f"fallocate --length $(({left} - {200 << 10})) {BALLAST}").ok()
-
-
-@pytest.fixture
 def same_process(station):
     """Whatever the disk does, the daemon stays."""
     before = station.status()["pid"]
@@ -40,18 +31,17 @@ def same_process(station):
 
 
 def fill_up(station, take_room=lambda: None):
-    """Urgent readings until none is acknowledged any more, and `status` says so."""
+    """Urgent readings until none is acknowledged any more, and `status` says so: rows of before left room for many."""
 
     def full():
         take_room()
-        for _ in range(50):
+        for _ in range(1_500):
             station.load.publish("alert")
-            time.sleep(0.02)  # in commits of their own, which take more room
         before = station.progress()
         time.sleep(2)  # of several commits
         return station.status()["buffer"]["trouble"] and station.progress() == before
 
-    station.wait_for(full, 60, station.status)
+    station.wait_for(full, 100, station.status)
     assert "NOTHING IS ACKNOWLEDGED: there is no room for more" in station.run(STATUS).ok()
 
 
@@ -78,7 +68,7 @@ def test_a_disk_that_another_program_fills(station, same_process):
     station.ward.do(station.pipe.cut())
     fill_up(station, take_room)
     station.run(f"rm {BALLAST}").ok()
-    assert station.lost() == set()
+    assert station.lost(100) == set()
     assert station.status()["buffer"]["level"] == "fine"
 
 
@@ -88,11 +78,3 @@ def test_the_watchdog_of_these_tests_bites(station):
     station.run("systemctl kill --signal=STOP patch-gateway").ok()
     station.wait_for(lambda: f"Watchdog timeout (limit {WATCHDOG}s)" in station.said(), 30, station.said)
     station.run("systemctl kill --signal=CONT patch-gateway").ok()
-
-
-def test_a_disk_that_the_buffer_fills_is_drained_when_the_upstream_is_back(station, little_room, same_process):
-    """Nothing is acknowledged on a full disk, and nobody has to make room: what is delivered makes it."""
-    station.ward.do(station.pipe.cut())
-    fill_up(station)
-    assert station.lost(40) == set()
-    assert not station.status()["buffer"]["trouble"]
