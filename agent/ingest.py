@@ -48,8 +48,8 @@ class Ingest:
     def __init__(self, buffer: EventBuffer, gateway_id: str, counters: Counters) -> None:
         self._buffer, self._gateway_id, self._counters = buffer, gateway_id, counters
         self._preparer = Preparer(gateway_id)
-        # Patches of which records were not taken for want of room.
-        self._left: set[str] = set()
+        # (Patch, stream) of which records were not taken for want of room.
+        self._left: set[tuple[str, str]] = set()
 
     def receive(self, batch: Batch, transport: str) -> tuple[asyncio.Future[list[Fate]], list[Asked]]:
         """All of a batch in one transaction; when the future resolves every frame of it may be acknowledged. With it,
@@ -69,9 +69,10 @@ class Ingest:
             known = self._buffer.devices.get(batch.exhausted.device)
             no_more = self._preparer.no_more(batch.exhausted, known.record if known else None)
             items += [no_more] if no_more else []
+        # Not in the decision: on a full disk that may be taken more than once.
+        left = self._leave(items) if transport == "ble" else []
         urgent = any(isinstance(item, NewEvent) and item.ready.lane is Lane.URGENT for item in items)
-        scarce = transport == "ble" and self._buffer.level >= Level.PAUSE
-        future = self._buffer.submit(self._decision(items, leave=scarce), now=urgent)
+        future = self._buffer.submit(self._decision(items, left), now=urgent)
         future.add_done_callback(self._count)
         return future, asked
 
@@ -106,17 +107,32 @@ class Ingest:
             log.exception("decoder failed channel=%s", "/".join(frame.channel))
             return [refused(frame, "internal error while decoding: please report it", frame.payload)]
 
-    def _decision(self, items: Sequence[Item], *, leave: bool) -> Callable[[Draft], list[Fate]]:
-        return lambda draft: [
-            self._leave(item)
-            if leave and isinstance(item, NewEvent) and _can_wait(draft, item)
-            else self._decide_safely(draft, item)
-            for item in items
-        ]
+    def _leave(self, items: list[Item]) -> list[Fate]:
+        """Where there is little room, take out of `items` what its patch gives again; and the end of all its records,
+        where not all were taken: they are to be asked for again.
+        """
+        fates: list[Fate] = []
+        kept: list[Item] = []
+        for item in items:
+            if isinstance(item, NewEvent) and self._buffer.level >= Level.PAUSE and self._can_wait(item):
+                self._left.add((item.device_id, item.place.stream))
+                fates.append(("left_on_patch", item.device_id, None))
+            elif isinstance(item, NoMore) and (item.device_id, item.access.stream) in self._left:
+                self._left.discard((item.device_id, item.access.stream))
+            else:
+                kept.append(item)
+        items[:] = kept
+        return fates
 
-    def _leave(self, item: NewEvent) -> Fate:
-        self._left.add(item.device_id)
-        return "left_on_patch", item.device_id, None
+    def _can_wait(self, item: NewEvent) -> bool:
+        """May it stay on its patch, from where it is fetched when there is room?"""
+        known = self._buffer.devices.get(item.device_id)
+        if known is None or item.ready.lane not in (Lane.SENSOR, Lane.TELEMETRY):
+            return False
+        return any(access.stream == item.place.stream for access in accesses(known.record))
+
+    def _decision(self, items: Sequence[Item], left: list[Fate]) -> Callable[[Draft], list[Fate]]:
+        return lambda draft: [*left, *(self._decide_safely(draft, item) for item in items)]
 
     def _decide_safely(self, draft: Draft, item: Item, *, anew: bool = False) -> Fate:
         """A bug in one decision must not keep the whole batch from being acknowledged, now and at every redelivery."""
@@ -140,9 +156,6 @@ class Ingest:
             self._take_facts(draft, record, item)
             return "facts", item.device_id, None
         if isinstance(item, NoMore):
-            if item.device_id in self._left:  # it gave them, and they were not taken: they are to be asked for again
-                self._left.discard(item.device_id)
-                return "settled", item.device_id, None
             settle(draft, record, item.access, self._gateway_id)
             return "settled", item.device_id, None
         if isinstance(item, NewStatus):
@@ -213,14 +226,6 @@ def _of_this_session(item: Item, record: DeviceRecord, received_at: datetime) ->
     # A minute for the session's first record, which counts as its minute 0.
     latest = access.sequence_at(record.facts, received_at + timedelta(minutes=1))
     return latest > 0 and place.sequence <= latest
-
-
-def _can_wait(draft: Draft, item: NewEvent) -> bool:
-    """May it stay on its patch, from where it is fetched when there is room?"""
-    record = draft.device(item.device_id)
-    if record is None or item.ready.lane not in (Lane.SENSOR, Lane.TELEMETRY):
-        return False
-    return any(access.stream == item.place.stream for access in accesses(record))
 
 
 def _place_of(item: NewEvent | NewAdhesion | NewRefusal) -> Place:

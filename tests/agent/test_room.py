@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import sqlite3
 from collections import Counter
 
 import pytest
@@ -228,10 +229,18 @@ async def test_readings_over_ble_stay_on_the_patch_and_are_fetched_later(tmp_pat
     assert gateway.missing() is None, "nothing is fetched"
     claim = await buffer.claim(Lane.TELEMETRY, 100, 1 << 30)
     await buffer.submit(lambda draft: draft.forget(claim.rows, Lane.TELEMETRY), now=True, relief=True)
-    await gateway.exhausted()
-    assert await gateway.gaps() == [], "the patch gave all it had, but not all was taken"
-    assert gateway.missing() == (2, False), "they are still to be fetched"
+    assert await gateway.records(5, live=True) == ["durable"]
+    other = sqlite3.connect(tmp_path / "b.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    urgent = buffer.submit(lambda draft: draft.append(filler.pop(), Lane.DOSAGE))
+    exhausted = asyncio.create_task(gateway.exhausted())
+    while buffer.trouble is None:
+        await asyncio.sleep(0.01)
+    other.execute("ROLLBACK")
+    await asyncio.gather(urgent, exhausted)
+    assert await gateway.gaps() == [], "the patch gave all it had, but not all was taken; decided twice"
+    assert gateway.missing() == (2, True), "they are still to be fetched"
     assert await gateway.records(2, 3, 4) == ["durable"] * 3
-    assert len(await gateway.stored(Lane.SENSOR)) == 5
+    assert len(await gateway.stored(Lane.SENSOR)) == 6
     assert record(2)
     await buffer.close()
