@@ -14,7 +14,7 @@ from schemas.wire import WireEvent
 
 log = logging.getLogger(__name__)
 
-_AT_A_TIME = 5_000
+_AT_A_TIME = 500
 
 
 def captured_at(held: Held, moment: Moment, now: datetime) -> datetime:
@@ -35,7 +35,7 @@ async def release_held(buffer: EventBuffer, moment: Moment | None = None, now: d
         if not rows and not damaged:
             break
         decide = _released(rows, damaged, moment or moment_now(), now or datetime.now(UTC), buffer.gateway_id)
-        await buffer.submit(decide, now=True)
+        await buffer.submit(decide, now=True, relief=True)
         released += len(rows) + len(damaged)
     if released:
         log.info("the clock is right: held events have their times and are sent count=%d", released)
@@ -46,6 +46,7 @@ def _released(
     rows: Sequence[Held], damaged: Sequence[tuple[int, bytes]], moment: Moment, now: datetime, gateway_id: str
 ) -> Callable[[Draft], None]:
     def decide(draft: Draft) -> None:
+        fit: list[tuple[Held, WireEvent, datetime]] = []
         for held in rows:
             true = captured_at(held, moment, now)
             event = _at_time(held, true)
@@ -54,7 +55,8 @@ def _released(
                 sender = held.event.idempotency_key.split(".")[0]
                 draft.quarantine(entry(sender, event.reason, "buffer", draft.now, held.event.body))
             else:
-                draft.release(held, event, true)
+                fit.append((held, event, true))
+        draft.release(fit)
         for row, _ in damaged:
             draft.drop_held(row)
         unreadable(draft, damaged, gateway_id)

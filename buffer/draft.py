@@ -1,7 +1,7 @@
 """One transaction being decided: plain functions change a Draft, the writer commits it."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -102,11 +102,16 @@ class Draft:
         dek = self._dek_of(device_id, self._today)
         self._insert(event, lane, dek)
 
-    def release(self, held: Held, event: WireEvent, received: datetime) -> None:
-        """Put a held event, now with its right times, into the queue, under the key of the day it was received on."""
-        record = next((entry.record for entry in self._state.devices.values() if entry.ref == held.device_ref), None)
-        self.drop_held(held.row)
-        self._insert(event, held.lane, self._dek(held.device_ref, f"{received.astimezone(UTC):%Y-%m-%d}", record))
+    def release(self, released: Sequence[tuple[Held, WireEvent, datetime]]) -> None:
+        """Put held events, now with their right times, into the queue, each under the key of the day it was received
+        on. All are taken out first: in a full buffer they go where they were.
+        """
+        for held, _, _ in released:
+            self.drop_held(held.row)
+        records = {entry.ref: entry.record for entry in self._state.devices.values()}
+        for held, event, received in released:
+            day = f"{received.astimezone(UTC):%Y-%m-%d}"
+            self._insert(event, held.lane, self._dek(held.device_ref, day, records.get(held.device_ref)))
 
     def drop_held(self, row: int) -> None:
         """Take a held row out; in this same transaction it is put where it belongs."""
@@ -180,8 +185,7 @@ class Draft:
         """Unpair; the reports that still waited are handed back, for the caller to set aside."""
         ref = self._state.devices[device_id].ref
         left = self.take_waiting(device_id)
-        for key in [key for key in self._state.marks if key.device_ref == ref]:
-            self._journal.remove(self._state.marks, key)
+        self._journal.remove_all(self._state.marks, [key for key in self._state.marks if key.device_ref == ref])
         self._remember_wear(device_id)
         self._journal.remove(self._state.devices, device_id)
         self._journal.remove(self._state.deks, (ref, REGISTRY_DAY))
@@ -376,8 +380,10 @@ class Draft:
     def _make_room(self, new: MarkKey) -> None:
         """A stream keeps the marks of its newest boots only."""
         same = [key for key in self._state.marks if key[:2] == new[:2]]
-        for key in same[: max(0, len(same) + 1 - _BOOTS_KEPT)]:
-            self._journal.remove(self._state.marks, key)
+        oldest = same[: max(0, len(same) + 1 - _BOOTS_KEPT)]
+        if oldest:
+            self._journal.remove_all(self._state.marks, oldest)
+        for key in oldest:
             self._ops.append(Op("DELETE FROM mark WHERE device_ref = ? AND stream = ? AND boot = ?", tuple(key)))
 
     def _count(self, mapping: dict[Any, int], key: Any, by: int) -> int:

@@ -1,8 +1,8 @@
 """What the buffer knows in memory, and a journal that takes back what a failing decision changed."""
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from buffer.devices import DeviceRecord, Former
 from buffer.lanes import Lane
@@ -49,6 +49,7 @@ class State:
     devices: dict[str, Entry] = field(default_factory=dict)
     former: dict[str, Former] = field(default_factory=dict)
     deks: dict[tuple[int, str], Dek] = field(default_factory=dict)
+    # Of a stream, in the order of its boots.
     marks: dict[MarkKey, Mark] = field(default_factory=dict)
     waiting: dict[int, tuple[Waiting, ...]] = field(default_factory=dict)
     # digest -> (sender, octets it takes)
@@ -58,6 +59,22 @@ class State:
     lost: dict[str | None, Lost] = field(default_factory=dict)
     lanes: dict[Lane, int] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)  # own, last_dek, last_ref, quarantine_octets
+
+
+class Stored(NamedTuple):
+    """How much of what is in the file."""
+
+    lanes: dict[Lane, int]
+    held: int
+    quarantined: int
+    quarantine_octets: int
+
+    @classmethod
+    def of(cls, state: State) -> Self:
+        """As of now: taken between transactions, as a Draft counts before it is committed."""
+        numbers = state.numbers
+        lanes = {lane: state.lanes.get(lane, 0) for lane in Lane}
+        return cls(lanes, numbers.get("held", 0), len(state.quarantine), numbers.get("quarantine_octets", 0))
 
 
 class Journal:
@@ -80,6 +97,18 @@ class Journal:
         if key in mapping:
             before = mapping.pop(key)
             self._undo.append(lambda: mapping.__setitem__(key, before))
+
+    def remove_all(self, mapping: MutableMapping[K, V], keys: Iterable[K]) -> None:
+        """Delete these keys, until undone: then everything is in its place again, where the order says something."""
+        before = dict(mapping)
+        for key in keys:
+            del mapping[key]
+
+        def undo() -> None:
+            mapping.clear()
+            mapping.update(before)
+
+        self._undo.append(undo)
 
     def back_to(self, point: int) -> None:
         """Undo down to an earlier `point`."""

@@ -1,5 +1,6 @@
 """Events from before the clock is right: not sent, then with their true times, under the key of the right day."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -181,6 +182,30 @@ async def test_a_bug_does_not_hold_them_for_ever(gateway, monkeypatch):
     monkeypatch.setattr("agent.clock.at_time", lambda *_: 1 / 0)
     await release_held(buffer, clock.moment, NOW)
     assert (buffer.held, buffer.quarantined) == (0, 1)
+
+
+async def test_they_leave_a_buffer_that_they_fill(tmp_path, monkeypatch):
+    """Into the room that they took; until then nothing else finds any."""
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    clock = Clock()
+    buffer = await EventBuffer.open(
+        tmp_path / "b.db", KEK, gateway_id="gw-test", tick=0.005, clock=lambda: clock.now,
+        moment=lambda: clock.moment, clock_is_right=lambda: clock.right, quota_octets=1,
+    )  # fmt: skip
+    waiting = None
+    count = 0
+    while waiting is None:
+        part = [WireEvent(f"{PATCH}.s.1.{count + n}", os.urandom(60).hex().encode()) for n in range(20)]
+        future = buffer.submit(lambda draft, part=part: [draft.append(each, Lane.SENSOR) for each in part], now=True)
+        done, _ = await asyncio.wait([future], timeout=0.3)
+        count, waiting = count + 20, None if done else future
+    assert buffer.held == count - 20
+    monkeypatch.setattr("agent.clock.at_time", lambda event, *_: event)
+    clock.set(NOW)
+    await asyncio.wait_for(release_held(buffer, clock.moment, NOW), 10)
+    await waiting
+    assert buffer.lanes[Lane.SENSOR] + buffer.held == count
+    await buffer.close()
 
 
 def test_another_boot_tells_nothing():

@@ -150,7 +150,7 @@ class BufferMachine(RuleBasedStateMachine):
 
     @rule(sender=st.sampled_from([*PATCHES, "stranger"]), number=st.integers(0, 6))
     def quarantine(self, sender, number):
-        self.submit(lambda draft: self.set_aside(draft, sender, f"{sender} {number}"))
+        self.submit(lambda draft: self.set_aside(draft, sender, f"{sender}.q.{number}"))
 
     @precondition(lambda self: self.aside)
     @rule(data=st.data())
@@ -164,11 +164,13 @@ class BufferMachine(RuleBasedStateMachine):
 
         def decide(draft):
             assert draft.take_quarantined(item)
-            draft.append(WireEvent(what, b"{}"), Lane.TELEMETRY)
+            draft.append(WireEvent(key, b"{}"), Lane.TELEMETRY)
 
+        self.number += 1
+        key = f"{what}.{self.number}"  # it may be set aside again, and taken back again
         self.submit(decide)
         del self.aside[what]
-        self.stored(what, Lane.TELEMETRY)
+        self.stored(key, Lane.TELEMETRY)
 
     @rule()
     def gaps_are_named(self):
@@ -196,7 +198,7 @@ class BufferMachine(RuleBasedStateMachine):
             assert not damaged
             part, self.held = self.held[:most], self.held[most:]
             assert [(row.event.idempotency_key, row.lane) for row in rows] == part
-            self.submit(lambda draft, rows=rows: [draft.release(row, row.event, NOW) for row in rows])
+            self.submit(lambda draft, rows=rows: draft.release([(row, row.event, NOW) for row in rows]))
             for key, lane in part:
                 self.lanes[lane].append(key)
 

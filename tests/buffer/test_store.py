@@ -86,6 +86,27 @@ async def test_a_stream_keeps_the_marks_of_its_newest_boots(buffer):
     assert not await buffer.submit(lambda draft: is_new(draft, "sensor", 19, 1), now=True)
 
 
+async def test_which_boots_are_the_newest_is_not_forgotten_by_tries_that_fail(buffer, tmp_path):
+    await buffer.submit(lambda draft: draft.put_device(PATCH), now=True)
+    for boot in range(1, 9):
+        await buffer.submit(lambda draft, boot=boot: is_new(draft, "sensor", boot, 1), now=True)
+    tries = []
+
+    def ninth(draft):
+        tries.append(1)
+        return is_new(draft, "sensor", 9, 1)
+
+    other = sqlite3.connect(tmp_path / "buffer.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    future = buffer.submit(ninth, now=True)
+    while len(tries) < 3:
+        await asyncio.sleep(0.01)
+    other.execute("ROLLBACK")
+    assert await future
+    known = [boot for boot in range(1, 10) if buffer.mark(PATCH.device_id, "sensor", boot)]
+    assert known == list(range(2, 10))
+
+
 async def test_the_registry_survives(tmp_path):
     buffer = await open_buffer(tmp_path)
     changed = PATCH.model_copy(update={"application": Application(site="thigh", applied_at=NOW), "facts": {"a": 1}})
