@@ -8,6 +8,7 @@ from pydantic_core import from_json
 
 from agent.events import Unfit, make_event
 from buffer.draft import Draft
+from buffer.lanes import Lane
 from buffer.lost import Lost
 from buffer.quarantine import entry
 from buffer.store import Claim
@@ -33,12 +34,12 @@ def append_marker(draft: Draft, marker: GapMarker, gateway_id: str) -> None:
     draft.append(made.event, made.lane)
 
 
-def unreadable_rows(claim: Claim, gateway_id: str) -> Callable[[Draft], None]:
+def unreadable_rows(lane: Lane, damaged: Sequence[tuple[int, bytes]], gateway_id: str) -> Callable[[Draft], None]:
     """Rows that do not open: out of the queue, kept as they are, and named."""
 
     def decide(draft: Draft) -> None:
-        draft.forget([row for row, _ in claim.damaged], claim.lane)
-        unreadable(draft, claim.damaged, gateway_id)
+        draft.forget([row for row, _ in damaged], lane)
+        unreadable(draft, damaged, gateway_id)
 
     return decide
 
@@ -57,8 +58,10 @@ def unreadable(draft: Draft, damaged: Sequence[tuple[int, bytes]], gateway_id: s
 _THINNED = "the buffer was nearly full: its oldest readings and telemetry were given up"
 
 
-def given_up(claims: Sequence[Claim], gateway_id: str) -> Callable[[Draft], int]:
-    """Take rows out for ever, counted for each patch; how many they were."""
+def given_up(claims: Sequence[Claim]) -> Callable[[Draft], int]:
+    """Take rows out for ever, counted for each patch; how many they were. Those that do not open are the gateway's:
+    kept in quarantine they would take more room than is made here.
+    """
 
     def decide(draft: Draft) -> int:
         count = 0
@@ -69,7 +72,9 @@ def given_up(claims: Sequence[Claim], gateway_id: str) -> Callable[[Draft], int]
                 device_id = device_id_of(event.idempotency_key.split(".")[0])
                 draft.give_up(Lost(device_id=device_id, count=1, first_at=at, last_at=at))
                 count += 1
-            unreadable(draft, claim.damaged, gateway_id)
+            if claim.damaged:
+                draft.give_up(Lost(count=len(claim.damaged), first_at=draft.now, last_at=draft.now))
+                count += len(claim.damaged)
         return count
 
     return decide

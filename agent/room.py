@@ -46,7 +46,8 @@ class Room:
             crowds = await self._buffer.look.crowds()
             part = least_important(crowds)
             # Not more than what is needed, in a small buffer; not for ever, in a large one.
-            at_a_time = max(_LEAST, min(sum(self._buffer.lanes.values()) // 100, _MOST))
+            many = min(sum(self._buffer.lanes.values()) // 100, _MOST)
+            at_a_time = _LEAST if self._buffer.trouble else max(_LEAST, many)
             if part is None or not await self._thin(part, at_a_time):
                 break
 
@@ -64,7 +65,7 @@ class Room:
             claims = await self._buffer.leave(part, at_a_time)
             if not any(claim.rows or claim.damaged for claim in claims):
                 return False
-            decide = given_up(claims, self._buffer.gateway_id)
+            decide = given_up(claims)
             count = await self._buffer.submit(decide, now=True, relief=True)
         finally:
             self._buffer.stay()

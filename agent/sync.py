@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from agent.counters import Counters
 from agent.gaps import unreadable_rows
@@ -12,6 +13,7 @@ from buffer.draft import Draft
 from buffer.errors import NotNowError
 from buffer.lanes import Lane, next_lane
 from buffer.quarantine import Quarantined, entry
+from buffer.room import Level
 from buffer.store import Claim, EventBuffer
 from schemas.wire import WireEvent
 from uploader.backoff import Backoff
@@ -22,6 +24,10 @@ log = logging.getLogger(__name__)
 _UNAUTHORISED_WAIT = 60.0
 _IDLE_WAIT = 5.0
 _NOTHING_CLAIMED_WAIT, _LOCKED_WAIT = 0.2, 1.0
+# Rows at a time where there is little room, and how many such pieces may wait for some.
+_PIECE, _MOST_SET_ASIDE = 20, 100
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -39,10 +45,12 @@ class SyncState:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """A batch's outcomes, sorted: rows to delete, entries to quarantine, rows to send again, and how long to wait."""
+    """A batch's outcomes, sorted: rows to delete, rows to put into quarantine as these entries, rows to send again, and
+    how long to wait.
+    """
 
     delivered: list[int]
-    set_aside: list[Quarantined]
+    refused: list[tuple[int, Quarantined]]
     kept: list[int]
     retry: Retry | None
 
@@ -59,11 +67,12 @@ def sort_outcomes(claim: Claim, outcomes: Sequence[Outcome], now: datetime) -> V
         if isinstance(outcome, Retry):
             verdicts.kept.append(row)
             continue
-        verdicts.delivered.append(row)
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, Accepted):
+            verdicts.delivered.append(row)
+        else:
             sender = event.idempotency_key.split(".")[0]
             reason = f"refused upstream: {outcome.problem}"
-            verdicts.set_aside.append(entry(sender, reason, "upstream", now, event.body))
+            verdicts.refused.append((row, entry(sender, reason, "upstream", now, event.body)))
     return verdicts
 
 
@@ -85,6 +94,7 @@ class Sync:
         self._batch_events, self._batch_octets = batch_events, batch_octets
         self._progress = progress
         self._turn = 0
+        self._set_aside: list[asyncio.Future[None]] = []
         self.state = SyncState()
 
     async def run(self) -> None:
@@ -125,31 +135,69 @@ class Sync:
     async def _settle(self, claim: Claim, outcomes: Sequence[Outcome]) -> float:
         verdicts = sort_outcomes(claim, outcomes, datetime.now(UTC))
         self._buffer.release(claim.lane, verdicts.kept)
-        if verdicts.delivered:
-            await self._forget(claim.lane, verdicts)
+        if verdicts.delivered or verdicts.refused:
+            await self._take_out(claim.lane, verdicts)
             self._account(claim, outcomes)
         if verdicts.retry is None:
             self._backoff.succeeded()
             return 0.0
         return self._wait_after(verdicts.retry)
 
-    async def _forget(self, lane: Lane, verdicts: Verdicts) -> None:
-        def decide(draft: Draft) -> None:
-            draft.forget(verdicts.delivered, lane)
-            for item in verdicts.set_aside:
-                draft.quarantine(item)
-
+    async def _take_out(self, lane: Lane, verdicts: Verdicts) -> None:
+        for refused in self._pieces(verdicts.refused):
+            self._set_aside.append(self._submit(lane, [row for row, _ in refused], refused_rows(lane, refused)))
         # A full batch means a queue that drains: its rows go at once. Else they ride along with the next group.
-        future = self._buffer.submit(decide, now=len(verdicts.delivered) >= self._batch_events, relief=True)
-        future.add_done_callback(lambda _: self._buffer.release(lane, verdicts.delivered))
-        if len(verdicts.delivered) >= self._batch_events or verdicts.set_aside:
-            await self._durable(future)
+        full = len(verdicts.delivered) + len(verdicts.refused) >= self._batch_events
+        forgotten = [
+            self._submit(lane, piece, delivered_rows(lane, piece), relief=True)
+            for piece in self._pieces(verdicts.delivered)
+        ]
+        if full:
+            self._buffer.flush()
+            await self._durable(forgotten)
+        await self._bounded()
 
-    async def _durable(self, future: "asyncio.Future[None]") -> None:
-        """Wait: for a full, locked or slow disk that may be long, and is no reason to be started anew."""
-        while not (await asyncio.wait({future}, timeout=_IDLE_WAIT))[0]:
-            self._progress()
-        future.result()
+    def _submit(
+        self,
+        lane: Lane,
+        rows: Sequence[int],
+        decide: Callable[[Draft], None],
+        *,
+        now: bool = False,
+        relief: bool = False,
+    ) -> "asyncio.Future[None]":
+        future = self._buffer.submit(decide, now=now, relief=relief)
+        future.add_done_callback(lambda _: self._buffer.release(lane, rows))
+        return future
+
+    def _pieces(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Small ones where there is little room: some of them may find it."""
+        size = _PIECE if self._buffer.level >= Level.PAUSE else self._batch_events
+        return (rows[start : start + size] for start in range(0, len(rows), size))
+
+    async def _bounded(self) -> None:
+        """Wait until all is set aside. That needs room; without any it is not waited for, as what is delivered then
+        makes some, unless there is too much of it.
+        """
+        while True:
+            for future in [each for each in self._set_aside if each.done()]:
+                self._set_aside.remove(future)
+                future.result()
+            if not self._set_aside or (self._buffer.level >= Level.PAUSE and len(self._set_aside) <= _MOST_SET_ASIDE):
+                break
+            await self._step_of(self._set_aside)
+
+    async def _durable(self, futures: Sequence["asyncio.Future[None]"]) -> None:
+        """Wait until all of them are."""
+        while not all(future.done() for future in futures):
+            await self._step_of(futures)
+        for future in futures:
+            future.result()
+
+    async def _step_of(self, futures: Sequence["asyncio.Future[None]"]) -> None:
+        """For a full, locked or slow disk it may be long, and that is no reason to be started anew."""
+        await asyncio.wait(futures, timeout=_IDLE_WAIT)
+        self._progress()
 
     def _account(self, claim: Claim, outcomes: Sequence[Outcome]) -> None:
         state = self.state
@@ -175,8 +223,27 @@ class Sync:
         return self._backoff.failed(max(retry.after, _UNAUTHORISED_WAIT if retry.unauthorised else 0.0))
 
     async def _set_damaged_aside(self, claim: Claim) -> None:
-        rows = [row for row, _ in claim.damaged]
-        log.error("rows do not open under their key, set aside lane=%s rows=%d", claim.lane.name.lower(), len(rows))
-        decide = unreadable_rows(claim, self._buffer.gateway_id)
-        await self._durable(self._buffer.submit(decide, now=True, relief=True))
-        self._buffer.release(claim.lane, rows)
+        log.error(
+            "rows do not open under their key, set aside lane=%s rows=%d", claim.lane.name.lower(), len(claim.damaged)
+        )
+        lane, gateway_id = claim.lane, self._buffer.gateway_id
+        for piece in self._pieces(claim.damaged):
+            rows = [row for row, _ in piece]
+            self._set_aside.append(self._submit(lane, rows, unreadable_rows(lane, piece, gateway_id), now=True))
+        await self._bounded()
+
+
+def delivered_rows(lane: Lane, rows: Sequence[int]) -> Callable[[Draft], None]:
+    """Out of the queue: they are upstream."""
+    return lambda draft: draft.forget(rows, lane)
+
+
+def refused_rows(lane: Lane, refused: Sequence[tuple[int, Quarantined]]) -> Callable[[Draft], None]:
+    """From the queue into quarantine."""
+
+    def decide(draft: Draft) -> None:
+        draft.forget([row for row, _ in refused], lane)
+        for _, item in refused:
+            draft.quarantine(item)
+
+    return decide

@@ -136,5 +136,6 @@ class Look:
     async def crowds(self) -> list[Crowd]:
         """Whose the oldest readings and telemetry are: enough of them to tell, few enough to sort without a file."""
         oldest = "SELECT lane, dek_id FROM event WHERE lane IN (2, 3) ORDER BY id LIMIT 20000"
-        sql = f"SELECT lane, device_ref, count(*) FROM ({oldest}) JOIN dek ON dek.id = dek_id GROUP BY lane, device_ref"
+        of_patch = f"SELECT lane, device_ref FROM ({oldest}) LEFT JOIN dek ON dek.id = dek_id"
+        sql = f"SELECT lane, device_ref, count(*) FROM ({of_patch}) GROUP BY lane, device_ref"
         return [Crowd(Lane(lane), ref, rows) for lane, ref, rows in await self.rows(sql)]

@@ -15,10 +15,10 @@ _MOST = 2 / 3
 
 
 class Crowd(NamedTuple):
-    """So many of the oldest rows of a lane are one patch's."""
+    """So many of the oldest rows of a lane are one patch's; None: their data key is gone."""
 
     lane: Lane
-    device_ref: int
+    device_ref: int | None
     rows: int
 
 

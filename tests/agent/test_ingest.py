@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from publisher import reading
+from upstreams import Upstream
 
 from agent.counters import Counters
 from agent.ingest import Ingest
@@ -28,21 +29,6 @@ RECORD = DeviceRecord(
     device_id=PATCH, batch_number="BATCH_20261101_ABC", device_type="diagnostic_sensor", transport="mqtt",
     activation_method="manual_entry", patient=None, session_id="wear-1", paired_at=NOW,
 )  # fmt: skip
-
-
-class Upstream:
-    """Answers by a script, and keeps what it was sent."""
-
-    def __init__(self, *script):
-        self.script, self.sent = list(script), []
-
-    async def send(self, events):
-        self.sent.append([event.idempotency_key for event in events])
-        outcome = self.script.pop(0) if self.script else Accepted()
-        return outcome(events) if callable(outcome) else [outcome] * len(events)
-
-    async def close(self):
-        pass
 
 
 @pytest.fixture

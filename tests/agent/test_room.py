@@ -10,11 +10,13 @@ from collections import Counter
 import pytest
 from glucose import KEK, NOW, RECORD, Gateway, record
 from publisher import reading
+from upstreams import Upstream
 
 from agent.counters import Counters
 from agent.ingest import Ingest
 from agent.jobs import Jobs
 from agent.room import PAUSED, Room
+from agent.sync import Sync
 from buffer.lanes import Lane
 from buffer.medium import Trouble
 from buffer.room import Level
@@ -22,6 +24,8 @@ from buffer.store import EventBuffer
 from device_drivers.base import Channel, Frame
 from device_drivers.links.base import Batch
 from schemas.wire import WireEvent
+from uploader.backoff import Backoff
+from uploader.base import Refused
 
 PATCHES = [f"NFLX_0A1B2C{number:02d}" for number in range(4)]
 
@@ -201,6 +205,44 @@ async def test_a_dose_that_finds_no_room_gets_it(small, monkeypatch):
     await Room(small, []).step()
     await asyncio.wait_for(doses, 5)
     assert small.trouble is None
+
+
+async def test_what_cannot_be_set_aside_for_want_of_room_does_not_keep_the_rest(small, monkeypatch):
+    """Full of doses: the upstream refuses some, and a quarantine entry takes more room than the dose."""
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    stored = 0
+    while small.trouble is None:
+        doses = [WireEvent(f"{PATCHES[0]}.dosage.1.{stored + n}", os.urandom(200).hex().encode()) for n in range(50)]
+        waiting = small.submit(lambda draft, doses=doses: [draft.append(dose, Lane.DOSAGE) for dose in doses], now=True)
+        await asyncio.wait([waiting], timeout=0.3)
+        stored += 50
+    upstream = Upstream(Refused("not these"))
+    sync = Sync(small, upstream, Backoff(0.01, 0.02), Counters(), batch_events=100, batch_octets=1 << 20)
+    async with asyncio.timeout(20):
+        while small.lanes[Lane.DOSAGE] or small.unsaved:
+            if await sync.step() is None:
+                await asyncio.sleep(0.01)
+    await waiting
+    sent = [key for keys in upstream.sent for key in keys]
+    assert len(sent) == len(set(sent)) == stored, "each once"
+    assert small.quarantined == 100
+    assert sync.state.acknowledged == stored - 100
+
+
+async def test_rows_that_do_not_open_are_given_up_too(small, tmp_path):
+    """In quarantine they would take more room than they had."""
+    sent = await fill(small, 0.955)
+    with sqlite3.connect(tmp_path / "b.db") as connection:
+        connection.execute("UPDATE event SET sealed = zeroblob(length(sealed)) WHERE lane = 2 AND id <= 50")
+        connection.execute("UPDATE event SET dek_id = 999 WHERE lane = 2 AND id BETWEEN 51 AND 60")
+    connection.close()
+    room = Room(small, [])
+    await room.step()
+    assert small.level is Level.PAUSE
+    assert small.quarantined == 0
+    rows, named = await found(small)
+    assert 50 <= named[None] <= 60
+    assert sum(rows.values()) + sum(named.values()) == sum(sent.values())
 
 
 async def test_only_doses_are_kept_even_at_the_quota(small):
