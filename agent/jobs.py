@@ -96,8 +96,7 @@ class Jobs:
         return f"{len(unused)} retired"
 
     async def _truncate_wal(self) -> str:
-        await self._buffer.truncate_wal()
-        return "done"
+        return "done" if await self._buffer.truncate_wal() else "not now: the disk has little room"
 
     async def _quick_check(self) -> str:
         if await self._buffer.look.quick_check():

@@ -14,7 +14,7 @@ from buffer.errors import InUseError, MediumError, SchemaError, StoreError
 from buffer.medium import Trouble, medium_failed, trouble_of
 
 PAGE_SIZE = 2048
-_WAL_PAGES = 2000  # 4 MiB of WAL between checkpoints
+WAL_PAGES = 2000  # 4 MiB of WAL between checkpoints
 _FULL = 2
 # How long a statement waits for another program that has the database locked, before it fails.
 _LOCKED_SECONDS = 1.0
@@ -93,7 +93,7 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
             raise MediumError(
                 f"{database}: SQLite does not give WAL with synchronous=FULL here; nothing can be promised."
             )
-        await connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
+        await connection.execute(f"PRAGMA wal_autocheckpoint={WAL_PAGES}")
         await connection.execute("PRAGMA secure_delete=ON")
         if await _pragma(connection, "quick_check(1)") != "ok":
             raise MediumError(f"{database} is damaged (quick_check failed).")

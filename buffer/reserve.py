@@ -4,6 +4,10 @@ import contextlib
 import os
 from pathlib import Path
 
+# What opening a database takes, its migration included.
+_TO_OPEN = 4 << 20
+_BLOCK = 1 << 16
+
 
 class Reserve:
     """`octets` beside the database. No method raises: without room, or on a file system that cannot reserve any, it is
@@ -15,12 +19,17 @@ class Reserve:
         self.octets = octets
         self.held = False
 
-    def there(self) -> bool:
-        """Is it there from before?"""
+    def make_room(self, free: int) -> None:
+        """Before the database is opened, which takes some room, on a disk with `free` octets left: what is there from
+        before is kept if it is what it should be and there is enough beside it, else given up.
+        """
         try:
-            return self._path.stat().st_blocks * 512 >= self.octets
+            there = self._path.stat().st_blocks * 512
         except OSError:
-            return False
+            return
+        self.held = bool(self.octets) and self.octets <= there <= self.octets + _BLOCK and free >= _TO_OPEN
+        if not self.held:
+            self.release()
 
     def take(self) -> None:
         """Fill it. Blocks for as long as the disk needs."""

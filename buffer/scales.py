@@ -8,29 +8,36 @@ from pathlib import Path
 
 import aiosqlite
 
+from buffer.database import PAGE_SIZE, WAL_PAGES
 from buffer.medium import free_octets
 from buffer.reserve import Reserve
 from buffer.room import Level, Room, level
 
 log = logging.getLogger(__name__)
 
+_LARGE_WAL = 3 * WAL_PAGES * PAGE_SIZE // 2
 _PAGES = "SELECT page_count, freelist_count FROM pragma_page_count(), pragma_freelist_count()"
 
 
 class Scales:
     """`level` follows `room`; while a transaction waits that is too large for what is left of the quota, it is THIN."""
 
-    def __init__(self, path: Path, quota_pages: int, page_size: int, reserve: Reserve) -> None:
-        self._path, self._quota_pages, self._page_size, self._reserve = path, quota_pages, page_size, reserve
+    def __init__(self, path: Path, quota_pages: int, reserve: Reserve) -> None:
+        self._path, self._quota_pages, self._reserve = path, quota_pages, reserve
         self.room, self.level = Room(), Level.FINE
         self.level_changed = asyncio.Event()
         self._over_quota = False
         self._allowed = quota_pages
+        self._wal = path.with_name(path.name + "-wal")
+        self._wal_octets = 0
+        # Larger than SQLite lets it become, and larger than before: then SQLite cannot empty it.
+        self.wal_grew = False
 
     def found_no_room(self, octets: int) -> None:
-        """A transaction of so many octets found none."""
-        pages = octets // self._page_size * 3 // 2 + 16
-        self._over_quota = pages > self._quota_pages - self.room.used
+        """A transaction of so many octets found none: on the disk, or within the quota? MediumError."""
+        pages = octets // PAGE_SIZE * 3 // 2 + 16
+        on_the_disk = free_octets(self._path) < pages * PAGE_SIZE
+        self._over_quota = not on_the_disk and pages > self._quota_pages - self.room.used
 
     def found_room(self) -> None:
         """What waited is stored."""
@@ -59,11 +66,14 @@ class Scales:
             ((pages, unused),) = await connection.execute_fetchall(_PAGES)
             reserve = self._reserve
             self.room = Room(pages - unused, self._quota_pages, free, reserve.octets, reserved=reserve.held)
+            wal_octets = self._wal.stat().st_size
+            self.wal_grew = wal_octets > max(self._wal_octets, _LARGE_WAL)
+            self._wal_octets = wal_octets
             allowed = self._quota_pages
             if self.scarce:
                 # The database stops growing while the WAL still can: deletes need it, and its pages need a place.
-                in_wal = max(0, pages * self._page_size - self._path.stat().st_size)
-                left = (free - in_wal - reserve.octets // 3) // self._page_size
+                in_wal = max(0, pages * PAGE_SIZE - self._path.stat().st_size)
+                left = (free - in_wal - reserve.octets // 3) // PAGE_SIZE
                 allowed = min(allowed, pages + max(0, left))
             if allowed != self._allowed:
                 await connection.execute(f"PRAGMA max_page_count={allowed}")

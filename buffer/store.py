@@ -91,6 +91,8 @@ class EventBuffer:
         lock = database.Lock(path)
         opened: list[aiosqlite.Connection] = []
         try:
+            reserve = Reserve(path, reserve_octets)
+            reserve.make_room(free_octets(path.parent))
             database.flush(path)
             database.drop_cached_pages(path)
             connection = await database.open_writer(path, quota_pages(quota_octets))
@@ -98,8 +100,7 @@ class EventBuffer:
             keys = KeyRing(kek)
             state = await load(connection, keys, gateway_id, limits)
             opened.append(await database.open_reader(path))
-            reserve = Reserve(path, reserve_octets)
-            if reserve.there() or free_octets(path) >= 3 * reserve_octets:
+            if not reserve.held and free_octets(path) >= 3 * reserve_octets:
                 await asyncio.to_thread(reserve.take)
         except sqlite3.Error as error:
             lock.release()
@@ -112,7 +113,7 @@ class EventBuffer:
         writer = Writer(
             connection, path, state, keys, limits=limits, tick=tick, cap=cap, clock=clock, moment=moment,
             clock_is_right=clock_is_right,
-            scales=Scales(path, quota_pages(quota_octets), database.PAGE_SIZE, reserve),
+            scales=Scales(path, quota_pages(quota_octets), reserve),
         )  # fmt: skip
         await writer.weigh()
         return cls(path, lock, opened, state, keys, writer)
@@ -236,7 +237,7 @@ class EventBuffer:
     @property
     def held(self) -> int:
         """Events that wait for the clock to be right."""
-        return self._state.numbers.get("held", 0)
+        return self._writer.stored.held
 
     # looking
 
@@ -251,7 +252,7 @@ class EventBuffer:
     @property
     def lanes(self) -> dict[Lane, int]:
         """Rows per lane."""
-        return {lane: self._state.lanes.get(lane, 0) for lane in Lane}
+        return dict(self._writer.stored.lanes)
 
     def unclaimed(self) -> dict[Lane, int]:
         """Rows per lane that are not being sent."""
@@ -268,7 +269,7 @@ class EventBuffer:
 
     @property
     def quarantined(self) -> int:
-        return len(self._state.quarantine)
+        return self._writer.stored.quarantined
 
     @property
     def overflow(self) -> Mapping[bytes, int]:
@@ -320,7 +321,7 @@ class EventBuffer:
 
     @property
     def quarantine_octets(self) -> int:
-        return self._state.numbers.get("quarantine_octets", 0)
+        return self._writer.stored.quarantine_octets
 
     @property
     def page_size(self) -> int:
@@ -328,7 +329,12 @@ class EventBuffer:
 
     # upkeep
 
-    async def truncate_wal(self) -> None:
-        """Move the WAL into the database and empty it, so that deleted rows and keys are gone from both."""
+    async def truncate_wal(self) -> bool:
+        """Move the WAL into the database and empty it, so that deleted rows and keys are gone from both. False, and not
+        done, where the disk has so little left that the WAL could not grow again.
+        """
         async with self._writer.between_commits:
+            if self._writer.scales.scarce:
+                return False
             await self.look.rows("PRAGMA wal_checkpoint(TRUNCATE)", connection=self._connection)
+            return True

@@ -17,7 +17,7 @@ from buffer.keys import KeyRing
 from buffer.medium import Trouble, trouble_of
 from buffer.quarantine import Limits
 from buffer.scales import Scales
-from buffer.state import State
+from buffer.state import State, Stored
 from buffer.statements import Statements
 from buffer.submissions import Submission, by_weight, decide_all
 
@@ -53,7 +53,7 @@ class Writer:
     ) -> None:
         self._connection, self._path, self._state, self._keys = connection, path, state, keys
         self._moment, self.clock_is_right = moment, clock_is_right
-        self.scales = scales
+        self.scales, self.stored = scales, Stored.of(state)
         self._limits, self._tick, self._most, self._clock = limits, tick, cap, clock
         self.cap = min(cap, _LEAST_CAP)
         self.commit_seconds = self._last_seconds = 0.0
@@ -198,16 +198,16 @@ class Writer:
         return left + await self._as_much_as_fits(rest, pass_over=0)
 
     async def _as_much_as_fits(self, part: list[Submission], pass_over: int) -> list[Submission]:
+        """Begins with one: that all of it does not fit is known, and each try is work."""
         passed: list[Submission] = []
-        size = len(part)
+        size = 1
         while part:
             if await self._attempt(part[:size]):
-                part, size = part[size:], len(part)
+                part, size = part[size:], 2 * size
             elif self.trouble is Trouble.FULL and size > 1:
                 size //= 2
             elif self.trouble is Trouble.FULL and len(passed) < pass_over:
                 passed.append(part.pop(0))
-                size = len(part)
             else:
                 break
         return passed + part
@@ -229,7 +229,7 @@ class Writer:
                     durable = await self._try(statements)
                     self._last_seconds = time.monotonic() - begin if durable else self._last_seconds
                     await self.weigh()
-                    if durable and self.scales.scarce:
+                    if durable and (self.scales.scarce or self.scales.wal_grew):
                         await self._use_the_wal_again()
             except MediumError as error:
                 for future, _ in results:
@@ -240,6 +240,7 @@ class Writer:
                 draft.back_to(start)
                 return False
         self.commits += 1
+        self.stored = Stored.of(self._state)
         for future, result in results:
             if not future.done():
                 future.set_result(result)
@@ -271,8 +272,8 @@ class Writer:
         return True
 
     async def _use_the_wal_again(self) -> None:
-        """On a full disk the WAL cannot grow, and deletes need it too: what is in it goes into the database at once, as
-        far as there is room, so that they find its room free.
+        """What is in the WAL goes into the database, as far as there is room: on a full disk the WAL cannot grow, and
+        deletes need it too. SQLite does the same by itself now and then, but says nothing when it fails.
         """
         try:
             await self._connection.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)")

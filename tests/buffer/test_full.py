@@ -1,11 +1,18 @@
 """A buffer without room: nothing is acknowledged, what deletes goes first, and what waited is stored."""
 
 import asyncio
+import contextlib
+import errno
 import os
+import sqlite3
 import subprocess
+import sys
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 from buffers import EVENTS, NOW, PATCH, append, drain, open_buffer
+from faults import Faults
 from rig import missing
 
 from buffer.errors import StoreError
@@ -94,6 +101,56 @@ async def test_a_full_buffer_can_be_closed(tmp_path, monkeypatch):
     await again.close()
 
 
+async def test_one_that_does_not_fit_does_not_keep_the_others_and_costs_little(tmp_path, monkeypatch):
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(tmp_path, quota_octets=1)
+    huge = [event._replace(body=os.urandom(600_000).hex().encode()) for event in EVENTS[:1]]
+    waiting = [buffer.submit(append(huge, Lane.URGENT), now=True) for _ in range(3)]
+    decided = []
+
+    def small(draft):
+        decided.append(1)
+        draft.append(EVENTS[2], Lane.URGENT)
+
+    fit = [buffer.submit(small, now=True) for _ in range(30)]
+    await asyncio.wait_for(asyncio.gather(*fit), 5)
+    assert len(decided) <= 3 * 30, "each try decides and seals anew"
+    assert not any(future.done() for future in waiting)
+    await buffer.close()
+
+
+async def test_what_is_counted_is_durable(tmp_path):
+    buffer = await open_buffer(tmp_path)
+    other = sqlite3.connect(tmp_path / "buffer.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    future = buffer.submit(append(EVENTS[:5]), now=True)
+    seen = set()
+    while buffer.trouble is None:
+        seen.add(buffer.lanes[Lane.SENSOR])
+        await asyncio.sleep(0.01)
+    assert seen == {0}
+    other.execute("ROLLBACK")
+    await future
+    assert buffer.lanes[Lane.SENSOR] == 5
+    await buffer.close()
+
+
+def test_a_checkpoint_that_fails_does_not_let_the_wal_grow(tmp_path):
+    """SQLite says nothing of it, and goes on acknowledging into the WAL."""
+    hurt = tmp_path / "state"
+    hurt.mkdir()
+    faults = Faults(tmp_path, hurt)
+    environment = {**os.environ, **faults.environment, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, Path(__file__).parents[1] / "support" / "filling.py", hurt, "200"]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=environment) as filling:
+        assert filling.stdout.readline() == "open\n"
+        faults.set(write=errno.EIO, database=1)
+        said, _ = filling.communicate("\n", timeout=60)
+    assert "MediumError: writing" in said
+    assert faults.failed > 0
+    assert (hurt / "buffer.db-wal").stat().st_size < 10 << 20
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 20 MiB."""
@@ -129,4 +186,42 @@ async def test_a_really_full_disk_is_drained_without_anybody_making_room(small_d
     await asyncio.wait_for(waiting, 10)
     assert len(keys) == stored + 50
     assert buffer.trouble is None
+    await buffer.close()
+
+
+def fill(folder):
+    """As another program would, to the last octet."""
+    with (folder / "other.log").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while ballast.write(bytes(4_096)):
+            pass
+
+
+async def test_it_opens_on_a_full_disk_and_goes_on_with_its_reserve(small_disk):
+    """A clean end removes files that the next start makes."""
+    buffer = await open_buffer(small_disk, reserve_octets=4 << 20)
+    await buffer.submit(append(EVENTS[:500], Lane.URGENT), now=True)
+    await buffer.close()
+    fill(small_disk)
+    buffer = await open_buffer(small_disk, reserve_octets=4 << 20)
+    await asyncio.wait_for(buffer.submit(append(EVENTS[500:510], Lane.URGENT), now=True), 5)
+    assert await drain(buffer, Lane.URGENT) == EVENTS[:510]
+    assert buffer.level is Level.PAUSE
+    await buffer.close()
+
+
+async def test_the_reserve_is_used_where_quota_and_disk_are_full(small_disk, monkeypatch):
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(small_disk, quota_octets=2 << 20, reserve_octets=4 << 20, tick=0.005)
+    stored = 0
+    while buffer.trouble is None:
+        big = WireEvent(f"NFLX_0A1B2C3D.dosage.1.{stored}", os.urandom(2_000).hex().encode())
+        waiting = buffer.submit(append([big], Lane.DOSAGE), now=True)
+        await asyncio.wait([waiting], timeout=0.3)
+        stored += waiting.done()
+    assert await buffer.truncate_wal()
+    fill(small_disk)
+    claim = await buffer.claim(Lane.DOSAGE, 50, 1 << 20)
+    forget = buffer.submit(lambda draft: draft.forget(claim.rows, Lane.DOSAGE), now=True, relief=True)
+    await asyncio.wait_for(asyncio.gather(forget, waiting), 10)
+    assert not await buffer.truncate_wal(), "what it gave back would be gone"
     await buffer.close()

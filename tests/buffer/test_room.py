@@ -71,13 +71,29 @@ def test_the_reserve_takes_room_and_gives_it_back(tmp_path):
     reserve.take()
     assert reserve.held
     assert (tmp_path / "buffer.reserve").stat().st_blocks * 512 >= 3 * MIB
-    assert Reserve(tmp_path / "buffer.db", 3 * MIB).there()
-    assert not Reserve(tmp_path / "buffer.db", 4 * MIB).there()
     reserve.release()
     assert not reserve.held
-    assert not reserve.there()
     assert list(tmp_path.iterdir()) == []
     reserve.release()
+
+
+@pytest.mark.parametrize(
+    ("octets", "free", "kept"),
+    [
+        (3 * MIB, 100 * MIB, True),
+        (3 * MIB, 4 * MIB, True),
+        pytest.param(3 * MIB, 3 * MIB, False, id="opening the database needs that"),
+        pytest.param(2 * MIB, 100 * MIB, False, id="now it is to be smaller"),
+        pytest.param(4 * MIB, 100 * MIB, False, id="now it is to be larger"),
+        pytest.param(0, 100 * MIB, False, id="now there is to be none"),
+    ],
+)
+def test_a_reserve_from_before_is_kept_or_given_up(tmp_path, octets, free, kept):
+    Reserve(tmp_path / "buffer.db", 3 * MIB).take()
+    reserve = Reserve(tmp_path / "buffer.db", octets)
+    reserve.make_room(free)
+    assert reserve.held is kept
+    assert len(list(tmp_path.iterdir())) == kept
 
 
 def test_a_reserve_that_does_not_fit_is_not_held(tmp_path):

@@ -1,7 +1,7 @@
 /* Lets system calls on files below FAULT_DIR fail as FAULT_CONTROL, a mapping shared with the test, says.
 
    Fields of the test's: errno of write, sync and read, 0 for none; 1 in `readonly` for a file system that statvfs calls
-   read-only; 1 in `once` for a fault that is over after one call. Then two counts of ours: calls that failed, and writes
+   read-only; 1 in `once` for a fault that is over after one call; 1 in `database` where the WAL is spared. Then two counts of ours: calls that failed, and writes
    that came after the first of them. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -16,7 +16,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-struct control { int32_t write, sync, read, readonly, once, failed, written_after; };
+struct control { int32_t write, sync, read, readonly, once, database, failed, written_after; };
 static volatile struct control *control;
 static const char *folder;
 
@@ -38,6 +38,7 @@ static int inside(int fd) {
     ssize_t length = readlink(link, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
+    if (control->database && strstr(path, "-wal")) return 0;
     return !strncmp(path, folder, strlen(folder)) && !strstr(path, "-shm");
 }
 

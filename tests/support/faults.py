@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rig import missing
 
-_FIELDS = ("write", "sync", "read", "readonly", "once", "failed", "written_after")
-_LAYOUT = struct.Struct("=7i")
+_FIELDS = ("write", "sync", "read", "readonly", "once", "database", "failed", "written_after")
+_LAYOUT = struct.Struct("=8i")
 
 
 class Faults:
@@ -30,7 +30,7 @@ class Faults:
         self.environment = {"LD_PRELOAD": str(shim), "FAULT_CONTROL": str(control), "FAULT_DIR": str(hurt)}
 
     def set(self, **errors: int) -> None:
-        self._map[: 5 * 4] = struct.pack("=5i", *(errors.get(name, 0) for name in _FIELDS[:5]))
+        self._map[: 6 * 4] = struct.pack("=6i", *(errors.get(name, 0) for name in _FIELDS[:6]))
 
     def clear(self) -> None:
         """No fault, and nothing counted."""
