@@ -41,7 +41,7 @@ class Gateway:
         self.supervisor = Supervisor(settings.upstream.deadline_seconds + 60.0)
         self.jobs = Jobs(buffer)
         self.ingest = Ingest(buffer, settings.gateway.id, self.counters)
-        self.room = Room(buffer, mqtt[1:])
+        self.room = Room(buffer, mqtt[-1:])
         self.sync = self._sync(self._upstream) if not isinstance(self._upstream, NoUpstream) else None
         live = Live(
             datetime.now(UTC),

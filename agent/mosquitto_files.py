@@ -7,9 +7,10 @@ import re
 import secrets
 from pathlib import Path
 
-from device_drivers.profiles.mqtt_topics import BULK_KINDS, ROOT, URGENT_KINDS
+from device_drivers.profiles.mqtt_topics import ROOT, SESSIONS
 
 # mosquitto_passwd's own: $7$ = PBKDF2-HMAC-SHA512
+_KINDS = tuple(kind for kinds in SESSIONS.values() for kind in kinds)
 _ITERATIONS = 101
 _MODE = 0o640
 
@@ -24,13 +25,13 @@ def password_line(user: str, password: str) -> str:
 
 def device_access(device_id: str) -> str:
     """A patch publishes to its own topics and reads nothing."""
-    topics = "".join(f"topic write {ROOT}/{device_id}/{kind}\n" for kind in (*URGENT_KINDS, *BULK_KINDS))
+    topics = "".join(f"topic write {ROOT}/{device_id}/{kind}\n" for kind in _KINDS)
     return f"user {device_id}\n{topics}"
 
 
 def gateway_access(user: str) -> str:
     """The gateway reads all our topics and publishes nothing: it never treats."""
-    return f"user {user}\n" + "".join(f"topic read {ROOT}/+/{kind}\n" for kind in (*URGENT_KINDS, *BULK_KINDS))
+    return f"user {user}\n" + "".join(f"topic read {ROOT}/+/{kind}\n" for kind in _KINDS)
 
 
 class BrokerFiles:

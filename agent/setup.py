@@ -15,7 +15,7 @@ from config.load import SettingsError
 from config.settings import Buffer, Settings
 from device_drivers.links.mqtt import MqttLink
 from device_drivers.links.mqtt_connection import MqttOptions
-from device_drivers.profiles.mqtt_topics import BULK_KINDS, URGENT_KINDS
+from device_drivers.profiles.mqtt_topics import SESSIONS
 from uploader.ingest_api import IngestApi
 
 # How long a starting daemon and a command wait for each other.
@@ -100,14 +100,14 @@ def tls_context(ca_file: Path | None, certificate: Path | None, key: Path | None
 
 
 def mqtt_links(settings: Settings) -> list[MqttLink]:
-    """The two sessions: what is urgent never waits behind a full window of readings."""
+    """The sessions, the bulk last: what is urgent waits behind no full window of doses, and neither behind readings."""
     mqtt = settings.mqtt
     if not mqtt.enabled:
         return []
     password = secret(mqtt.password_file, "mqtt-password", "mqtt.password_file")
     tls = tls_context(mqtt.ca_file, mqtt.certificate_file, mqtt.key_file, "mqtt") if mqtt.tls else None
     links = []
-    for name, kinds in (("urgent", URGENT_KINDS), ("bulk", BULK_KINDS)):
+    for name, kinds in SESSIONS.items():
         options = MqttOptions(
             mqtt.host,
             mqtt.port,

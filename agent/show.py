@@ -15,7 +15,7 @@ def show_status(shown: dict[str, Any]) -> str:
     """`status` for people: what works, what does not and why."""
     lines = [f"Gateway {shown['gateway']} {shown['version']}, daemon {shown['daemon']}"]
     for link in shown.get("links", []):
-        mark = "ok  " if link["connected"] else "DOWN"
+        mark = "ok  " if link["connected"] else "WAIT" if link["paused"] else "DOWN"
         lines.append(f"  {mark} {link['link']}: {link['reason']}, {link['received']} messages since the start")
         lines += [f"       CHECK: {warning}" for warning in link.get("warnings", [])]
     upstream = shown.get("upstream")

@@ -122,6 +122,7 @@ def _link(link: LinkState) -> dict[str, Any]:
     shown: dict[str, Any] = {
         "link": link.name,
         "connected": link.connected,
+        "paused": link.paused,
         "reason": link.reason,
         "since": _text(link.since),
         "connects": link.connects,

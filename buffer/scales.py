@@ -28,6 +28,7 @@ class Scales:
         self.level_changed = asyncio.Event()
         self._over_quota = False
         self._allowed = quota_pages
+        self._left = 0
         self._wal = path.with_name(path.name + "-wal")
         self._wal_octets = 0
         # Larger than SQLite lets it become, and larger than before: then SQLite cannot empty it.
@@ -56,6 +57,11 @@ class Scales:
         """Has the disk so little left that the WAL must not grow?"""
         return self.room.free < 2 * self.room.reserve or not self.room.reserved
 
+    @property
+    def only_the_reserve(self) -> bool:
+        """Is what is left on the disk for urgent events and deletes only? Of the reserve, half is."""
+        return not self.room.reserved and self._left < self._reserve.octets // 2
+
     async def weigh(self, connection: aiosqlite.Connection, *, keep_reserve: bool) -> None:
         """Look again; MediumError where the file system became read-only: then COMMIT said yes to nothing.
 
@@ -69,12 +75,12 @@ class Scales:
             wal_octets = self._wal.stat().st_size
             self.wal_grew = wal_octets > max(self._wal_octets, _LARGE_WAL)
             self._wal_octets = wal_octets
+            to_come = free - max(0, pages * PAGE_SIZE - self._path.stat().st_size)  # as the WAL is emptied
+            self._left = to_come + unused * PAGE_SIZE
             allowed = self._quota_pages
             if self.scarce:
-                # The database stops growing while the WAL still can: deletes need it, and its pages need a place.
-                in_wal = max(0, pages * PAGE_SIZE - self._path.stat().st_size)
-                left = (free - in_wal - reserve.octets // 3) // PAGE_SIZE
-                allowed = min(allowed, pages + max(0, left))
+                # The database stops growing while the WAL still can: deletes need it.
+                allowed = min(allowed, pages + max(0, to_come - reserve.octets // 3) // PAGE_SIZE)
             if allowed != self._allowed:
                 await connection.execute(f"PRAGMA max_page_count={allowed}")
                 self._allowed = allowed

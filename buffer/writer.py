@@ -170,9 +170,11 @@ class Writer:
         """
         self._in_hand = group
         try:
-            if await self._attempt(group):
+            if not self.scales.only_the_reserve and await self._attempt(group):
                 self._in_hand = []
             while self._in_hand:
+                async with self.between_commits:
+                    await self.weigh()
                 again = self.trouble is Trouble.FULL and self.scales.give_up_reserve()
                 await self._use_the_wal_again()
                 relief, urgent, self._pending = by_weight(self._pending)
@@ -195,6 +197,9 @@ class Writer:
         relief, urgent, rest = by_weight(waiting)
         left = await self._as_much_as_fits(relief, pass_over=_MOST_PASSED_OVER)
         left += await self._as_much_as_fits(urgent, pass_over=_MOST_PASSED_OVER)
+        if rest and self.scales.only_the_reserve:
+            self._say(Trouble.FULL)
+            return left + rest
         return left + await self._as_much_as_fits(rest, pass_over=0)
 
     async def _as_much_as_fits(self, part: list[Submission], pass_over: int) -> list[Submission]:

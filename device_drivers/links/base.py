@@ -45,6 +45,7 @@ class LinkState:
     since: datetime | None = None
     connects: int = 0
     received: int = 0
+    paused: bool = False
 
 
 class Link(Protocol):

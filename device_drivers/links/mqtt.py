@@ -27,6 +27,7 @@ MAX_PAYLOAD = 65_536
 # Unacknowledged octets held at most: beyond it the socket is not read, and the broker keeps the rest.
 _MAX_HELD = 32 << 20
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
+_STUCK = "what the broker sent before waits for room in the buffer"
 
 
 class MqttBatch(Batch):
@@ -65,8 +66,8 @@ class MqttLink:
     async def run(self) -> None:
         backoff = _BACKOFF_FIRST
         while True:
-            while self._paused:
-                self._lost(self._paused)
+            while (reason := self._must_wait()) is not None:
+                self._lost(reason)
                 self._resumed.clear()
                 await self._resumed.wait()
             connection = MqttConnection(self._options, self._protocol, self._topics, self._on_messages)
@@ -99,6 +100,12 @@ class MqttLink:
         if reason is None:
             self._resumed.set()
 
+    def _must_wait(self) -> str | None:
+        """Why there is no use in a connection now: the broker would send a full window of the same again."""
+        reason = self._paused or (_STUCK if self.unacknowledged >= RECEIVE_MAXIMUM // 2 else None)
+        self.state.paused = reason is not None
+        return reason
+
     async def receive(self) -> Batch:
         return await self._inbox.get()
 
@@ -115,6 +122,7 @@ class MqttLink:
                 batch.connection.acknowledge(mid)
         if self._connection is not None:
             self._gate(self._connection)
+        self._resumed.set()
 
     def _on_messages(self, connection: MqttConnection, messages: list[MQTTMessage]) -> None:
         batch = MqttBatch(connection)
@@ -138,6 +146,7 @@ class MqttLink:
                 batch.refused.append((parsed[0], Refused(payload[:MAX_PAYLOAD], reason)))
             else:
                 batch.frames.append(Frame(parsed[0], parsed[1], payload, now))
+        self._connected(connection)  # a resumed session delivers what waited before it is open
         self.state.received += len(messages)
         self.unacknowledged += len(batch.mids)
         self._held += batch.octets
@@ -149,6 +158,8 @@ class MqttLink:
         connection.pause(self._held >= _MAX_HELD or self.unacknowledged >= 2 * RECEIVE_MAXIMUM)
 
     def _connected(self, connection: MqttConnection) -> None:
+        if self.state.connected:
+            return
         self.state.connected, self.state.reason = True, f"connected, MQTT {self._protocol}"
         self.state.since = self._clock()
         self.state.connects += 1

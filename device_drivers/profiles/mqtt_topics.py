@@ -23,8 +23,8 @@ _TYPE_AND_TIME = {
     "adhesion": (EventType.PATCH_APPLICATION, "timestamp"),
     "status": (EventType.AUDIT_TRAIL, "timestamp"),
 }
-URGENT_KINDS = ("dosage", "status", "alert")
-BULK_KINDS = ("sensor", "adhesion")
+# What each session of ours subscribes to; the last one can be told to wait.
+SESSIONS = {"urgent": ("status", "alert"), "dosage": ("dosage",), "bulk": ("sensor", "adhesion")}
 CHANNELS = frozenset(Channel(SERVICE, kind) for kind in _TYPE_AND_TIME)
 GATT = None
 _ADHESION_FIELDS = {"device_id", "timestamp", "adhesion_quality"}

@@ -225,3 +225,25 @@ async def test_the_reserve_is_used_where_quota_and_disk_are_full(small_disk, mon
     await asyncio.wait_for(asyncio.gather(forget, waiting), 10)
     assert not await buffer.truncate_wal(), "what it gave back would be gone"
     await buffer.close()
+
+
+async def test_the_reserve_is_kept_for_what_is_urgent(small_disk, monkeypatch):
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(small_disk, reserve_octets=4 << 20, tick=0.005)
+    fill(small_disk)
+    stored, waiting = 0, None
+    while waiting is None:
+        doses = [WireEvent(f"NFLX_0A1B2C3D.dosage.1.{stored + n}", os.urandom(400).hex().encode()) for n in range(50)]
+        future = buffer.submit(append(doses, Lane.DOSAGE))
+        done, _ = await asyncio.wait([future], timeout=1)
+        stored, waiting = (stored + 50, None) if done else (stored, future)
+    assert 0 < stored < 5_000, "they take half of it at most"
+    assert buffer.trouble is Trouble.FULL
+    for number in range(300):
+        alert = WireEvent(f"NFLX_0A1B2C3D.alert.1.{number}", os.urandom(400).hex().encode())
+        await asyncio.wait_for(buffer.submit(append([alert], Lane.URGENT), now=True), 5)
+    assert not waiting.done()
+    (small_disk / "other.log").unlink()
+    await asyncio.wait_for(waiting, 5)
+    assert (buffer.trouble, buffer.level) == (None, Level.FINE)
+    await buffer.close()

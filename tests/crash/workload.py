@@ -150,7 +150,7 @@ class Work:
     async def _give_up(self):
         """As where the buffer is nearly full."""
         claims = await self._buffer.leave(Part((Lane.SENSOR, Lane.TELEMETRY)), 10)
-        await self._buffer.submit(given_up(claims, GATEWAY), now=True, relief=True)
+        await self._buffer.submit(given_up(claims), now=True, relief=True)
         self._buffer.stay()
 
     def _keep(self, coroutine):

@@ -137,6 +137,28 @@ async def test_a_paused_link_leaves_everything_at_the_broker(broker, publisher):
         await until(lambda: link.state.connects == 2)
 
 
+async def test_a_full_window_that_is_not_stored_is_not_fetched_again(broker, publisher):
+    """It would be held twice, and then nothing would be read any more, not even the broker's pings."""
+    async with running(broker) as link:
+        await until(lambda: link.state.connected)
+        for sequence in range(2_000):
+            publisher.publish("sensor", reading(publisher.device_id, sequence))
+        batches, _ = await frames_of(link, 2_000)
+        link._connection.end("for the test")
+        await until(lambda: link.state.paused)
+        assert "waits for room" in link.state.reason
+        await asyncio.sleep(1)
+        assert (link.state.connected, link.state.connects) == (False, 1)
+        for batch in batches:
+            link.acknowledge(batch)  # to nobody
+        await until(lambda: link.state.connects == 2)
+        batches, _ = await frames_of(link, 2_000)
+        for batch in batches:
+            link.acknowledge(batch)
+        assert link.unacknowledged == 0
+        assert not link.state.paused
+
+
 async def test_a_link_that_is_paused_before_it_starts_does_not_connect(broker):
     link = MqttLink(MqttOptions("127.0.0.1", free_port(), client_id="gw-test-bulk"), ("sensor",))
     link.pause("no room")
