@@ -50,6 +50,7 @@ class Gateway:
             self.sync_state,
             self.jobs.states,
             self.supervisor.restarts,
+            lambda: self.room.given_up,
         )
         self.commands, self.taps = Commands(buffer, settings, live, self.ingest), Taps()
 

@@ -9,6 +9,9 @@ from typing import Any
 
 from config.load import load
 
+# `verify` could not be done, which is not the same as damage (1).
+_NOT_LOOKED = 2
+
 
 def add(commands: Any, ask: Any) -> None:
     """The subcommand. `ask(arguments, command, asked, show)` runs a command and gives the exit code."""
@@ -26,7 +29,7 @@ def add(commands: Any, ask: Any) -> None:
 def _add_quarantine(quarantine: argparse.ArgumentParser, ask: Any) -> None:
     actions = quarantine.add_subparsers(required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="the newest entries, without what they hold")
-    listed.add_argument("--limit", type=int, default=100, metavar="N", help="default 100")
+    listed.add_argument("--limit", type=_at_least_1, default=100, metavar="N", help="default 100")
     listed.add_argument("--json", action="store_true")
     listed.set_defaults(
         run=lambda arguments: ask(
@@ -54,6 +57,12 @@ def _add_quarantine(quarantine: argparse.ArgumentParser, ask: Any) -> None:
         )
 
 
+def _at_least_1(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return int(text)
+
+
 def _asked(arguments: argparse.Namespace, action: str) -> dict[str, Any]:
     asked: dict[str, Any] = {"action": action}
     if not arguments.all:
@@ -69,9 +78,10 @@ def _asked(arguments: argparse.Namespace, action: str) -> dict[str, Any]:
 def _verify(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from agent.offline import become_owner
+    from agent.ending import EX_IOERR
+    from agent.offline import become_owner, no_buffer
     from agent.setup import credentials_directory, database_path, kek_path
-    from buffer.errors import StoreError
+    from buffer.errors import MediumError, StoreError
     from buffer.keys import read_kek
     from buffer.verify import Verification
 
@@ -79,14 +89,19 @@ def _verify(arguments: argparse.Namespace) -> int:
     code = become_owner(settings, sys.argv[1:], [])
     if code is not None:
         return code
+    missing = no_buffer(settings)
+    if missing:
+        print(f"patch-gateway: {missing}", file=sys.stderr)
+        return _NOT_LOOKED
+    path = database_path(settings)
     try:
-        verification = Verification(database_path(settings), read_kek(kek_path(settings), credentials_directory()))
+        verification = Verification(path, read_kek(kek_path(settings), credentials_directory(), path))
         opened = verification.run()
         for _ in tqdm(opened, total=next(opened), unit=" rows", delay=1, leave=False, disable=None):
             pass
     except StoreError as error:
         print(f"patch-gateway: {error}", file=sys.stderr)
-        return 1
+        return EX_IOERR if isinstance(error, MediumError) else _NOT_LOOKED
     tables = {name: {"rows": table.rows, "damaged": table.damaged} for name, table in verification.tables.items()}
     if arguments.json:
         print(json.dumps({"sound": verification.sound, "file": verification.file, "tables": tables}, indent=2))
@@ -143,15 +158,23 @@ def show_entries(result: dict[str, Any]) -> str:
     return "\n".join(lines) or "The quarantine is empty."
 
 
+_FATES = {
+    "quarantined": "refused again: it is a new entry now, with the reason it has today",
+    "durable": "stored",
+    "queued": "in the queue again",
+}
+
+
 def show_requeued(result: dict[str, Any]) -> str:
     """What became of each."""
     lines = []
     for item in result["requeued"]:
         why = f": {item['why']}" if "why" in item else ""
-        lines.append(f"{item['id']:>6}  {item['fate']}{why}")
+        fate = _FATES.get(item["fate"], item["fate"])
+        lines.append(f"{item['id']:>6}  {fate}{why}")
     return "\n".join(lines) or "The quarantine is empty."
 
 
 def show_discarded(result: dict[str, Any]) -> str:
     """How many, and what names them now."""
-    return f"{result['discarded']} discarded; gap markers name them upstream."
+    return f"{result['discarded']} discarded; gap markers name them upstream." if result["discarded"] else "None there."

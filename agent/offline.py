@@ -15,7 +15,14 @@ from pydantic import JsonValue
 from agent.commands import Commands, Failed
 from agent.control import Answer, NotRunning, ask
 from agent.ending import end_at_once
-from agent.setup import PATIENCE_SECONDS, credentials_directory, kek_path, open_buffer, socket_path
+from agent.setup import (
+    PATIENCE_SECONDS,
+    credentials_directory,
+    database_path,
+    kek_path,
+    open_buffer,
+    socket_path,
+)
 from buffer.errors import InUseError, MediumError, StoreError
 from config.settings import Settings
 
@@ -26,6 +33,9 @@ SECRETS = ("label", "passkey")
 
 def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue]) -> Answer:
     """Open, do it, close. InUseError while another process, such as a daemon that is starting, has the buffer."""
+    missing = no_buffer(settings) if command != "pair" else None
+    if missing:
+        return Answer(ok=False, error=missing)
 
     async def run() -> Answer:
         buffer = await open_buffer(settings)
@@ -45,6 +55,14 @@ def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue
         end_at_once(error)
     except StoreError as error:
         return Answer(ok=False, error=str(error))
+
+
+def no_buffer(settings: Settings) -> str | None:
+    """What to say where there is none: the daemon and `pair` make one; who looks at it has mistyped, or lost it."""
+    path = database_path(settings)
+    if path.exists():
+        return None
+    return f"There is no buffer at {path}: the daemon makes it when it first starts (--config names other settings)."
 
 
 def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue], argv: Sequence[str]) -> Answer | int:

@@ -9,7 +9,7 @@ from pydantic_core import from_json, to_json
 from agent.gaps import append_marker, device_id_of
 from buffer.draft import Draft
 from buffer.lanes import lane_of
-from buffer.quarantine import Quarantined
+from buffer.quarantine import Quarantined, printable
 from device_drivers.base import Channel, Frame
 from schemas.audit_shapes import GapMarker
 from schemas.event_types import EventType
@@ -38,7 +38,7 @@ def payload_of(item: Quarantined, *, reveal: bool) -> str:
         content = from_json(octets)
     except ValueError:
         return octets.hex() if reveal else f"({item.length} octets)"
-    return to_json(content if reveal else _masked(content)).decode()
+    return printable(to_json(content if reveal else _masked(content)).decode())
 
 
 def _masked(content: Any) -> Any:

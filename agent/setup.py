@@ -57,7 +57,7 @@ async def open_buffer_soon(settings: Settings) -> EventBuffer:
 
 async def open_buffer(settings: Settings) -> EventBuffer:
     """The buffer under its key; InUseError, SealError, SchemaError or MediumError otherwise."""
-    kek = read_kek(kek_path(settings), credentials_directory())
+    kek = read_kek(kek_path(settings), credentials_directory(), database_path(settings))
     return await EventBuffer.open(
         database_path(settings),
         kek,

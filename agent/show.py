@@ -4,11 +4,14 @@ from typing import Any
 
 from agent.status import lane_words
 
+_WAIT = "readings and telemetry wait on patches and at the broker"
 _LEVELS = {
-    "warn": "FILLS UP",
-    "pause": "NEARLY FULL, readings and telemetry wait on patches and at the broker",
-    "thin": "FULL, its oldest readings and telemetry are given up and named by gap markers",
+    "warn": "BUFFER FILLS UP",
+    "pause": f"BUFFER NEARLY FULL, {_WAIT}",
+    "thin": "BUFFER FULL, its oldest readings and telemetry are given up and named by gap markers",
 }
+# Below it, the level is the disk's.
+_PAUSED_FROM = 80.0
 
 
 def show_status(shown: dict[str, Any]) -> str:
@@ -40,8 +43,16 @@ def fullness_lines(shown: dict[str, Any]) -> list[str]:
     if shown["trouble"]:
         lines.append(f"NOTHING IS ACKNOWLEDGED: {shown['trouble']}; patches and broker keep what they have")
     full = f"{shown['percent']} % of its quota used, {shown['disk_free_octets'] >> 20} MiB left on its disk"
-    if shown["level"] != "fine":
-        lines.append(f"BUFFER {_LEVELS[shown['level']]}: {full}")
+    if shown["reserve"] == "used":
+        full += ", the reserve is used up or in use"
+    if shown["level"] == "pause" and shown["percent"] < _PAUSED_FROM:
+        lines.append(f"DISK NEARLY FULL, not by the buffer; {_WAIT}: {full}")
+    elif shown["level"] != "fine":
+        lines.append(f"{_LEVELS[shown['level']]}: {full}")
+    if shown.get("given_up"):
+        lines.append(f"{shown['given_up']} events given up since the start, for want of room")
+    if shown["to_be_named"]:
+        lines.append(f"{shown['to_be_named']} events given up are still to be named by gap markers")
     if shown["held_for_the_clock"]:
         lines.append(f"{shown['held_for_the_clock']} events wait for the clock to be right")
     return lines

@@ -33,6 +33,7 @@ class Live:
     upstream: Callable[[], SyncState]
     jobs: list[JobState]
     restarts: dict[str, int]
+    given_up: Callable[[], int]
 
 
 async def status(buffer: EventBuffer, settings: Settings, live: Live | None) -> dict[str, Any]:
@@ -57,6 +58,7 @@ async def status(buffer: EventBuffer, settings: Settings, live: Live | None) -> 
     if live is None:
         return shown
     upstream = live.upstream()
+    shown["buffer"]["given_up"] = live.given_up()
     return shown | {
         "pid": os.getpid(),
         "started_at": _text(live.started_at),
@@ -81,10 +83,13 @@ async def status(buffer: EventBuffer, settings: Settings, live: Live | None) -> 
 
 def fullness(buffer: EventBuffer) -> dict[str, Any]:
     """How full the buffer is, and what keeps it from taking more."""
+    room = buffer.room
     return {
         "level": buffer.level.name.lower(),
-        "percent": round(100 * buffer.room.share, 1),
-        "disk_free_octets": buffer.room.free,
+        "percent": round(100 * room.share, 1),
+        "disk_free_octets": room.free,
+        "reserve": ("kept" if room.reserved else "used") if room.reserve else "none",
+        "to_be_named": sum(lost.count for lost in buffer.lost.values()),
         "trouble": buffer.trouble.value if buffer.trouble else None,
         "held_for_the_clock": buffer.held,
     }

@@ -1,6 +1,7 @@
 """Opening the database file: lock, cached pages dropped, pragmas set and read back, migrations."""
 
 import fcntl
+import logging
 import os
 import re
 import sqlite3
@@ -12,6 +13,8 @@ import aiosqlite
 
 from buffer.errors import InUseError, MediumError, SchemaError, StoreError
 from buffer.medium import Trouble, medium_failed, trouble_of
+
+log = logging.getLogger(__name__)
 
 PAGE_SIZE = 2048
 WAL_PAGES = 2000  # 4 MiB of WAL between checkpoints
@@ -81,7 +84,7 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
     Where the medium fails the connection stays as it is: closing it would write. The process must end.
     """
     try:
-        os.close(os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _make(database)
     except OSError as error:
         raise MediumError(f"{database} cannot be opened: {error}") from error
     connection = await aiosqlite.connect(database, isolation_level=None, timeout=_LOCKED_SECONDS)
@@ -113,6 +116,13 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
         await connection.close()
         raise
     return connection
+
+
+def _make(database: Path) -> None:
+    descriptor = os.open(database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not os.fstat(descriptor).st_size:
+        log.warning("there is no buffer here: a new one is made path=%s", database)
+    os.close(descriptor)
 
 
 async def open_reader(database: Path) -> aiosqlite.Connection:

@@ -56,7 +56,7 @@ class KeyRing:
             return False
 
 
-def read_kek(key_file: Path, credentials: Path | None) -> bytes:
+def read_kek(key_file: Path, credentials: Path | None, database: Path) -> bytes:
     """The KEK from systemd's credential directory, else from a key file of mode 0600; SealError in one sentence."""
     source = credentials / CREDENTIAL if credentials and (credentials / CREDENTIAL).exists() else key_file
     try:
@@ -64,9 +64,11 @@ def read_kek(key_file: Path, credentials: Path | None) -> bytes:
             mode = os.fstat(opened.fileno()).st_mode
             key = opened.read(KEY_LENGTH + 1)
     except FileNotFoundError:
-        raise SealError(
-            f"There is no key at {source}: `patch-gateway keys init` makes one (--config names other settings)."
-        ) from None
+        if database.exists():
+            what = f"restore the one that {database} was made with; a new one opens nothing of it"
+        else:
+            what = "`patch-gateway keys init` makes one"
+        raise SealError(f"There is no key at {source}: {what} (--config names other settings).") from None
     except OSError as error:
         raise SealError(f"The key {source} cannot be read ({error.strerror}): check its owner and mode.") from None
     if source == key_file and stat.S_IMODE(mode) & 0o077:

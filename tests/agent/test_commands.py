@@ -239,9 +239,14 @@ def test_the_daemon_refuses_to_start_with_one_sentence(gateway):
     assert "keys init" in gateway.command("run").stderr
     assert gateway.command("keys", "init").returncode == 0
     assert gateway.command("keys", "init").returncode == 1
-    gateway.command("patches")  # binds the new database to this key
+    assert "There is no buffer at" in gateway.command("patches").stderr
+    gateway.command(
+        "pair", "--device-id", random_device(), "--batch", BATCH, "--type", "insulin_patch"
+    )  # binds the new database to this key
     kek.write_bytes(key)
     assert "not the one this buffer was made with" in gateway.command("run").stderr
+    kek.unlink()
+    assert "restore the one" in gateway.command("run").stderr, "a new key opens nothing of it"
     gateway.settings.write_text("[mqtt]\nenabeld = true\n")
     done = gateway.command("run")
     assert (done.returncode, "Did you mean mqtt.enabled?" in done.stderr) == (2, True)

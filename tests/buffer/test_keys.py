@@ -15,7 +15,7 @@ from schemas.wire import WireEvent
 def test_key_file(tmp_path):
     path = tmp_path / "state" / "kek"
     make_key_file(path)
-    assert len(read_kek(path, None)) == 32
+    assert len(read_kek(path, None, path.with_name("buffer.db"))) == 32
     assert path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(FileExistsError):
         make_key_file(path)
@@ -25,26 +25,26 @@ def test_a_credential_comes_first(tmp_path):
     make_key_file(tmp_path / "kek")
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials" / "kek").write_bytes(b"c" * 32)
-    assert read_kek(tmp_path / "kek", tmp_path / "credentials") == b"c" * 32
+    assert read_kek(tmp_path / "kek", tmp_path / "credentials", tmp_path / "buffer.db") == b"c" * 32
 
 
 def test_unusable_keys(tmp_path):
     path = tmp_path / "kek"
     with pytest.raises(SealError, match="keys init"):
-        read_kek(path, None)
+        read_kek(path, None, path.with_name("buffer.db"))
     path.write_bytes(b"x" * 32)
     path.chmod(0o644)
     with pytest.raises(SealError, match="chmod 600"):
-        read_kek(path, None)
+        read_kek(path, None, path.with_name("buffer.db"))
     path.chmod(0o600)
     for content in (b"", b"x" * 31, b"x" * 33):
         path.write_bytes(content)
         with pytest.raises(SealError, match="exactly 32"):
-            read_kek(path, None)
+            read_kek(path, None, path.with_name("buffer.db"))
     path.unlink()
     path.mkdir()
     with pytest.raises(SealError, match="cannot be read"):
-        read_kek(path, None)
+        read_kek(path, None, path.with_name("buffer.db"))
 
 
 def test_a_wrapped_key_is_bound_to_its_context_and_its_kek():

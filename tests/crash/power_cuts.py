@@ -124,7 +124,7 @@ def run(states, seed, mutant=None, *, progress=lambda _: None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--states", type=int, default=2_000)
+    parser.add_argument("--states", type=int, default=2_000, choices=range(1, 10_000_000), metavar="N")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("TEST_SEED", "1")))
     parser.add_argument("--mutant", choices=mutants.MUTANTS, help="break it on purpose, stop where it shows")
     parser.add_argument("--json", action="store_true", help="nothing but the object")
