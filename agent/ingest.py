@@ -32,6 +32,7 @@ from buffer.room import Level
 from buffer.store import EventBuffer
 from device_drivers.base import Frame, Place
 from device_drivers.links.base import Asked, Batch
+from device_drivers.profiles.mqtt_topics import ALERT
 from schemas.event_types import EventType
 
 log = logging.getLogger(__name__)
@@ -71,7 +72,10 @@ class Ingest:
             items += [no_more] if no_more else []
         # Not in the decision: on a full disk that may be taken more than once.
         left = self._leave(items) if transport == "ble" else []
-        urgent = any(isinstance(item, NewEvent) and item.ready.lane is Lane.URGENT for item in items)
+        # Of its topic all: what is no alert would else stand before those behind it.
+        urgent = any(frame.channel == ALERT for frame in batch.frames) or any(
+            isinstance(item, NewEvent) and item.ready.lane is Lane.URGENT for item in items
+        )
         future = self._buffer.submit(self._decision(items, left), now=urgent)
         future.add_done_callback(self._count)
         return future, asked

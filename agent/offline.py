@@ -24,6 +24,7 @@ from agent.setup import (
     socket_path,
 )
 from buffer.errors import InUseError, MediumError, StoreError
+from buffer.medium import surely_missing
 from config.settings import Settings
 
 UNIT = "patch-gateway"
@@ -60,7 +61,7 @@ def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue
 def no_buffer(settings: Settings) -> str | None:
     """What to say where there is none: the daemon and `pair` make one; who looks at it has mistyped, or lost it."""
     path = database_path(settings)
-    if path.exists():
+    if not surely_missing(path):
         return None
     return f"There is no buffer at {path}: the daemon makes it when it first starts (--config names other settings)."
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 _UNAUTHORISED_WAIT = 60.0
 _IDLE_WAIT = 5.0
 _NOTHING_CLAIMED_WAIT, _LOCKED_WAIT = 0.2, 1.0
-# Rows at a time where there is little room, and how many such pieces may wait for some.
-_PIECE, _MOST_SET_ASIDE = 20, 100
+# Rows at a time where there is little room, and how many rows may wait for some.
+_PIECE, _MOST_SET_ASIDE = 20, 2_000
 
 T = TypeVar("T")
 
@@ -94,7 +94,8 @@ class Sync:
         self._batch_events, self._batch_octets = batch_events, batch_octets
         self._progress = progress
         self._turn = 0
-        self._set_aside: list[asyncio.Future[None]] = []
+        # What is on its way to the quarantine, and how many rows of it.
+        self._set_aside: dict[asyncio.Future[None], int] = {}
         self.state = SyncState()
 
     async def run(self) -> None:
@@ -145,7 +146,8 @@ class Sync:
 
     async def _take_out(self, lane: Lane, verdicts: Verdicts) -> None:
         for refused in self._pieces(verdicts.refused):
-            self._set_aside.append(self._submit(lane, [row for row, _ in refused], refused_rows(lane, refused)))
+            rows = [row for row, _ in refused]
+            self._set_aside[self._submit(lane, rows, refused_rows(lane, refused), moves=True)] = len(rows)
         # A full batch means a queue that drains: its rows go at once. Else they ride along with the next group.
         full = len(verdicts.delivered) + len(verdicts.refused) >= self._batch_events
         forgotten = [
@@ -163,16 +165,20 @@ class Sync:
         rows: Sequence[int],
         decide: Callable[[Draft], None],
         *,
-        now: bool = False,
         relief: bool = False,
+        moves: bool = False,
     ) -> "asyncio.Future[None]":
-        future = self._buffer.submit(decide, now=now, relief=relief)
+        future = self._buffer.submit(decide, relief=relief, moves=moves)
         future.add_done_callback(lambda _: self._buffer.release(lane, rows))
         return future
 
+    @property
+    def _scarce(self) -> bool:
+        return self._buffer.level >= Level.PAUSE or self._buffer.trouble is not None
+
     def _pieces(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
         """Small ones where there is little room: some of them may find it."""
-        size = _PIECE if self._buffer.level >= Level.PAUSE else self._batch_events
+        size = _PIECE if self._scarce else self._batch_events
         return (rows[start : start + size] for start in range(0, len(rows), size))
 
     async def _bounded(self) -> None:
@@ -181,9 +187,9 @@ class Sync:
         """
         while True:
             for future in [each for each in self._set_aside if each.done()]:
-                self._set_aside.remove(future)
+                del self._set_aside[future]
                 future.result()
-            if not self._set_aside or (self._buffer.level >= Level.PAUSE and len(self._set_aside) <= _MOST_SET_ASIDE):
+            if not self._set_aside or (self._scarce and sum(self._set_aside.values()) <= _MOST_SET_ASIDE):
                 break
             await self._step_of(self._set_aside)
 
@@ -194,9 +200,10 @@ class Sync:
         for future in futures:
             future.result()
 
-    async def _step_of(self, futures: Sequence["asyncio.Future[None]"]) -> None:
+    async def _step_of(self, futures: Iterable["asyncio.Future[None]"]) -> None:
         """For a full, locked or slow disk it may be long, and that is no reason to be started anew."""
-        await asyncio.wait(futures, timeout=_IDLE_WAIT)
+        open_ones = [future for future in futures if not future.done()]
+        await asyncio.wait(open_ones, timeout=_IDLE_WAIT, return_when=asyncio.FIRST_COMPLETED)
         self._progress()
 
     def _account(self, claim: Claim, outcomes: Sequence[Outcome]) -> None:
@@ -229,7 +236,8 @@ class Sync:
         lane, gateway_id = claim.lane, self._buffer.gateway_id
         for piece in self._pieces(claim.damaged):
             rows = [row for row, _ in piece]
-            self._set_aside.append(self._submit(lane, rows, unreadable_rows(lane, piece, gateway_id), now=True))
+            self._set_aside[self._submit(lane, rows, unreadable_rows(lane, piece, gateway_id), moves=True)] = len(rows)
+        self._buffer.flush()
         await self._bounded()
 
 

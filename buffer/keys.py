@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from buffer.errors import SealError
+from buffer.medium import surely_missing
 
 KEY_LENGTH = 32
 CREDENTIAL = "kek"
@@ -64,7 +65,7 @@ def read_kek(key_file: Path, credentials: Path | None, database: Path) -> bytes:
             mode = os.fstat(opened.fileno()).st_mode
             key = opened.read(KEY_LENGTH + 1)
     except FileNotFoundError:
-        if database.exists():
+        if not surely_missing(database):
             what = f"restore the one that {database} was made with; a new one opens nothing of it"
         else:
             what = "`patch-gateway keys init` makes one"

@@ -33,15 +33,33 @@ def medium_failed(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _FAILED
 
 
+def surely_missing(path: Path) -> bool:
+    """Is there no such file, as far as we may look?"""
+    try:
+        return not path.exists()
+    except OSError:
+        return False
+
+
+def disk_octets(path: Path) -> int:
+    """How large the file system of a file is; MediumError where it does not answer."""
+    found = _statvfs(path)
+    return found.f_blocks * found.f_frsize
+
+
 def free_octets(path: Path) -> int:
     """How much the file system of a file has left for us; MediumError where it cannot be written any more.
 
     An emergency remount makes a file system read-only while COMMIT goes on succeeding: only this tells.
     """
-    try:
-        found = os.statvfs(path)
-    except OSError as error:
-        raise MediumError(f"the file system of {path} does not answer: {error}") from error
+    found = _statvfs(path)
     if found.f_flag & os.ST_RDONLY:
         raise MediumError(f"the file system of {path} became read-only")
     return found.f_bavail * found.f_frsize
+
+
+def _statvfs(path: Path) -> os.statvfs_result:
+    try:
+        return os.statvfs(path)
+    except OSError as error:
+        raise MediumError(f"the file system of {path} does not answer: {error}") from error

@@ -18,6 +18,7 @@ class Reserve:
         self._path = database.with_suffix(".reserve")
         self.octets = octets
         self.held = False
+        self.given_up = False
 
     def make_room(self, free: int) -> None:
         """Before the database is opened, which takes some room, on a disk with `free` octets left: what is there from
@@ -43,9 +44,11 @@ class Reserve:
         try:
             os.posix_fallocate(descriptor, 0, self.octets)
             os.fsync(descriptor)
-            self.held = True
+            self.held, self.given_up = True, False
         except OSError:
+            before = self.given_up
             self.release()
+            self.given_up = before
         finally:
             os.close(descriptor)
 
@@ -53,4 +56,4 @@ class Reserve:
         """Give its room up."""
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
-        self.held = False
+        self.held, self.given_up = False, self.octets > 0

@@ -59,8 +59,8 @@ class Scales:
 
     @property
     def only_the_reserve(self) -> bool:
-        """Is what is left on the disk for urgent events and deletes only? Of the reserve, half is."""
-        return not self.room.reserved and self._left < self._reserve.octets // 2
+        """Is what is left on the disk for urgent events and deletes only? Of a reserve that was given up, half is."""
+        return self._reserve.given_up and self._left < self._reserve.octets // 2
 
     async def weigh(self, connection: aiosqlite.Connection, *, keep_reserve: bool) -> None:
         """Look again; MediumError where the file system became read-only: then COMMIT said yes to nothing.
@@ -82,7 +82,8 @@ class Scales:
                 # The database stops growing while the WAL still can: deletes need it.
                 allowed = min(allowed, pages + max(0, to_come - reserve.octets // 3) // PAGE_SIZE)
             if allowed != self._allowed:
-                await connection.execute(f"PRAGMA max_page_count={allowed}")
+                # Read to its end: a statement that is still open keeps the WAL from being emptied.
+                await connection.execute_fetchall(f"PRAGMA max_page_count={allowed}")
                 self._allowed = allowed
         if keep_reserve and not self._reserve.held and self.room.can_reserve():
             await asyncio.to_thread(self._reserve.take)

@@ -21,7 +21,7 @@ from buffer.loading import load, quota_pages
 from buffer.look import Look
 from buffer.lost import Lost
 from buffer.marks import Mark
-from buffer.medium import Trouble, free_octets
+from buffer.medium import Trouble, disk_octets, free_octets
 from buffer.quarantine import Limits
 from buffer.reserve import Reserve
 from buffer.room import Level, Room
@@ -91,7 +91,7 @@ class EventBuffer:
         lock = database.Lock(path)
         opened: list[aiosqlite.Connection] = []
         try:
-            reserve = Reserve(path, reserve_octets)
+            reserve = Reserve(path, min(reserve_octets, disk_octets(path.parent) // 8))
             reserve.make_room(free_octets(path.parent))
             database.flush(path)
             database.drop_cached_pages(path)
@@ -100,7 +100,7 @@ class EventBuffer:
             keys = KeyRing(kek)
             state = await load(connection, keys, gateway_id, limits)
             opened.append(await database.open_reader(path))
-            if not reserve.held and free_octets(path) >= 3 * reserve_octets:
+            if not reserve.held and free_octets(path) >= 3 * reserve.octets:
                 await asyncio.to_thread(reserve.take)
         except sqlite3.Error as error:
             lock.release()
@@ -131,12 +131,15 @@ class EventBuffer:
 
     # writing
 
-    def submit(self, decide: Decide[T], *, now: bool = False, relief: bool = False) -> asyncio.Future[T]:
+    def submit(
+        self, decide: Decide[T], *, now: bool = False, relief: bool = False, moves: bool = False
+    ) -> asyncio.Future[T]:
         """Decide inside the next transaction; the future resolves when it is durable.
 
-        `now`: before the tick. `relief`: it deletes rows, so a full disk must not make it wait.
+        `now`: before the tick. `relief`: it deletes rows, so a full disk must not make it wait. `moves`: it takes rows
+        from the queue into quarantine.
         """
-        return self._writer.submit(decide, now=now, relief=relief)
+        return self._writer.submit(decide, now=now, relief=relief, moves=moves)
 
     def flush(self) -> None:
         self._writer.flush()

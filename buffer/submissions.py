@@ -10,11 +10,14 @@ from buffer.held import Moment
 
 
 class Submission(NamedTuple):
-    """`relief` makes room; `now` must not wait for the tick. `hold`: what the clocks said, where they were wrong."""
+    """`relief` makes room; `moves` takes rows from the queue into quarantine; `now` must not wait for the tick. `hold`:
+    what the clocks said, where they were wrong.
+    """
 
     decide: Decide[Any]
     future: "asyncio.Future[Any]"
     relief: bool
+    moves: bool
     now: bool
     hold: tuple[Moment, datetime] | None
 
@@ -40,8 +43,23 @@ def decide_all(
     return results
 
 
-def by_weight(group: Sequence[Submission]) -> tuple[list[Submission], list[Submission], list[Submission]]:
-    """(What makes room, what is urgent, the rest), each in its order."""
-    relief = [each for each in group if each.relief]
-    urgent = [each for each in group if each.now and not each.relief]
-    return relief, urgent, [each for each in group if not each.now and not each.relief]
+class Weighed(NamedTuple):
+    """Submissions by what goes first where there is little room, each in its order."""
+
+    relief: list[Submission]
+    urgent: list[Submission]
+    moves: list[Submission]
+    rest: list[Submission]
+
+
+def by_weight(group: Sequence[Submission]) -> Weighed:
+    """What matters most first."""
+    weighed = Weighed([], [], [], [])
+    for each in group:
+        if each.relief:
+            weighed.relief.append(each)
+        elif each.moves:
+            weighed.moves.append(each)
+        else:
+            (weighed.urgent if each.now else weighed.rest).append(each)
+    return weighed

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import aiosqlite
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 1.0
 _LEAST_CAP, _LONGEST_TICK = 200, 5.0
-# Urgent submissions that may be passed over in one try, because one of them alone is too large.
+# Submissions that may be passed over in one try, because one of them alone is too large.
 _MOST_PASSED_OVER = 20
 
 
@@ -74,10 +75,11 @@ class Writer:
         """Submissions not yet durable."""
         return len(self._pending) + len(self._in_hand)
 
-    def submit(self, decide: Decide[T], *, now: bool, relief: bool) -> asyncio.Future[T]:
+    def submit(self, decide: Decide[T], *, now: bool, relief: bool, moves: bool) -> asyncio.Future[T]:
         """Queue one decision; its future holds the result once the transaction it took part in is durable.
 
-        `relief` makes room by deleting rows: on a full disk it is committed ahead of what waits for it.
+        `relief` makes room by deleting rows: on a full disk it is committed ahead of what waits for it. `moves` takes
+        rows from the queue into quarantine, and goes ahead of what is new and not urgent.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -89,7 +91,7 @@ class Writer:
             self._arrived.set()
         # By the clock as it is now: it may be set right before the commit.
         hold = None if self.clock_is_right() else (self._moment(), self._clock())
-        self._pending.append(Submission(decide, future, relief, now, hold))
+        self._pending.append(Submission(decide, future, relief, moves, now, hold))
         if now or len(self._pending) >= self.cap:
             self._flush.set()
         return future
@@ -177,8 +179,8 @@ class Writer:
                     await self.weigh()
                 again = self.trouble is Trouble.FULL and self.scales.give_up_reserve()
                 await self._use_the_wal_again()
-                relief, urgent, self._pending = by_weight(self._pending)
-                waiting = [*self._in_hand, *relief, *urgent]
+                *first, self._pending = by_weight(self._pending)
+                waiting = [*self._in_hand, *chain.from_iterable(first)]
                 self._in_hand = await self._what_fits(waiting)
                 if self._in_hand and not again and len(self._in_hand) == len(waiting):
                     if self._closing:
@@ -194,10 +196,12 @@ class Writer:
 
     async def _what_fits(self, waiting: list[Submission]) -> list[Submission]:
         """What is still left of it afterwards."""
-        relief, urgent, rest = by_weight(waiting)
-        left = await self._as_much_as_fits(relief, pass_over=_MOST_PASSED_OVER)
-        left += await self._as_much_as_fits(urgent, pass_over=_MOST_PASSED_OVER)
+        *first, rest = by_weight(waiting)
+        left: list[Submission] = []
+        for part in first:
+            left += await self._as_much_as_fits(part, pass_over=_MOST_PASSED_OVER)
         if rest and self.scales.only_the_reserve:
+            self.scales.found_room()  # within the quota: it is the disk that has none
             self._say(Trouble.FULL)
             return left + rest
         return left + await self._as_much_as_fits(rest, pass_over=0)

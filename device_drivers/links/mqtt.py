@@ -146,7 +146,8 @@ class MqttLink:
                 batch.refused.append((parsed[0], Refused(payload[:MAX_PAYLOAD], reason)))
             else:
                 batch.frames.append(Frame(parsed[0], parsed[1], payload, now))
-        self._connected(connection)  # a resumed session delivers what waited before it is open
+        if connection is self._connection:
+            self._connected(connection)  # a resumed session delivers what waited before it is open
         self.state.received += len(messages)
         self.unacknowledged += len(batch.mids)
         self._held += batch.octets

@@ -24,7 +24,8 @@ _TYPE_AND_TIME = {
     "status": (EventType.AUDIT_TRAIL, "timestamp"),
 }
 # What each session of ours subscribes to; the last one can be told to wait.
-SESSIONS = {"urgent": ("status", "alert"), "dosage": ("dosage",), "bulk": ("sensor", "adhesion")}
+SESSIONS = {"urgent": ("alert",), "dosage": ("dosage", "status"), "bulk": ("sensor", "adhesion")}
+ALERT = Channel(SERVICE, "alert")
 CHANNELS = frozenset(Channel(SERVICE, kind) for kind in _TYPE_AND_TIME)
 GATT = None
 _ADHESION_FIELDS = {"device_id", "timestamp", "adhesion_quality"}

@@ -1,5 +1,6 @@
 """Ingest and sync around a real buffer: late frames, a decoder's bug, refused events, gap markers, damaged rows."""
 
+import asyncio
 import json
 import os
 import sqlite3
@@ -166,6 +167,17 @@ async def test_a_full_quarantine_is_named_by_a_gap_marker_that_is_uploaded(buffe
     }  # fmt: skip
     await ingest.receive(batch(b"bad 9"), "mqtt")[0]
     assert sum(buffer.overflow.values()) == 1
+
+
+async def test_nothing_of_the_alerts_topic_waits_for_the_tick(tmp_path):
+    """What is no alert would stand before the alerts behind it."""
+    patient = await EventBuffer.open(tmp_path / "b.db", KEK, gateway_id="gw-test", tick=3_600)
+    await patient.submit(lambda draft: draft.put_device(RECORD), now=True)
+    fates = await asyncio.wait_for(
+        Ingest(patient, "gw-test", Counters()).receive(batch(b"?", kind="alert"), "mqtt")[0], 5
+    )
+    assert [fate for fate, *_ in fates] == ["quarantined"]
+    await patient.close()
 
 
 async def test_retries_keep_and_refusals_set_aside(buffer):

@@ -25,7 +25,7 @@ from device_drivers.base import Channel, Frame
 from device_drivers.links.base import Batch
 from schemas.wire import WireEvent
 from uploader.backoff import Backoff
-from uploader.base import Refused
+from uploader.base import Accepted, Refused
 
 PATCHES = [f"NFLX_0A1B2C{number:02d}" for number in range(4)]
 
@@ -207,8 +207,11 @@ async def test_a_dose_that_finds_no_room_gets_it(small, monkeypatch):
     assert small.trouble is None
 
 
-async def test_what_cannot_be_set_aside_for_want_of_room_does_not_keep_the_rest(small, monkeypatch):
-    """Full of doses: the upstream refuses some, and a quarantine entry takes more room than the dose."""
+@pytest.mark.parametrize("each_batch", [False, True], ids=["one batch", "one of each"])
+async def test_what_cannot_be_set_aside_for_want_of_room_does_not_keep_the_rest(small, monkeypatch, each_batch):
+    """Full of doses: the upstream refuses some, and a quarantine entry takes more room than the dose. Nor does one
+    that never fits keep what waits behind it.
+    """
     monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
     stored = 0
     while small.trouble is None:
@@ -216,17 +219,25 @@ async def test_what_cannot_be_set_aside_for_want_of_room_does_not_keep_the_rest(
         waiting = small.submit(lambda draft, doses=doses: [draft.append(dose, Lane.DOSAGE) for dose in doses], now=True)
         await asyncio.wait([waiting], timeout=0.3)
         stored += 50
-    upstream = Upstream(Refused("not these"))
+    huge = WireEvent("NFLX_HUGE0000.dosage.1.1", os.urandom(600_000).hex().encode())
+    never = small.submit(lambda draft: draft.append(huge, Lane.DOSAGE))
+
+    def first_refused(events):
+        return [Refused("not this"), *[Accepted()] * (len(events) - 1)]
+
+    upstream = Upstream(*[first_refused] * 1_000) if each_batch else Upstream(Refused("not these"))
     sync = Sync(small, upstream, Backoff(0.01, 0.02), Counters(), batch_events=100, batch_octets=1 << 20)
     async with asyncio.timeout(20):
-        while small.lanes[Lane.DOSAGE] or small.unsaved:
+        while small.lanes[Lane.DOSAGE] or not waiting.done():
             if await sync.step() is None:
                 await asyncio.sleep(0.01)
-    await waiting
+    assert not never.done()
+    never.cancel()
     sent = [key for keys in upstream.sent for key in keys]
     assert len(sent) == len(set(sent)) == stored, "each once"
-    assert small.quarantined == 100
-    assert sync.state.acknowledged == stored - 100
+    refused = len(upstream.sent) if each_batch else 100
+    assert small.quarantined == refused
+    assert sync.state.acknowledged == stored - refused
 
 
 async def test_rows_that_do_not_open_are_given_up_too(small, tmp_path):

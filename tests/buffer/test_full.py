@@ -247,3 +247,26 @@ async def test_the_reserve_is_kept_for_what_is_urgent(small_disk, monkeypatch):
     await asyncio.wait_for(waiting, 5)
     assert (buffer.trouble, buffer.level) == (None, Level.FINE)
     await buffer.close()
+
+
+async def test_a_reserve_takes_an_eighth_of_its_disk_at_most(small_disk):
+    """Or nothing could be stored on an empty one."""
+    buffer = await open_buffer(small_disk, reserve_octets=1 << 30)
+    await asyncio.wait_for(buffer.submit(append(EVENTS[:10])), 5)
+    assert (buffer.level, buffer.room.reserved) == (Level.FINE, True)
+    assert (small_disk / "buffer.reserve").stat().st_size == (20 << 20) // 8
+    await buffer.close()
+
+
+async def test_where_the_disk_has_little_left_the_wal_is_emptied_after_each_commit(small_disk):
+    """A statement that is still open would keep it as it is, and say nothing."""
+    (small_disk / "other.log").write_bytes(bytes(14 << 20))
+    buffer = await open_buffer(small_disk, reserve_octets=2 << 20, tick=0.02)
+    (small_disk / "more.log").write_bytes(bytes(3 << 19))
+    await buffer.weigh()
+    assert buffer._writer.scales.scarce
+    for number in range(30):
+        part = [WireEvent(f"NFLX_0A1B2C3D.s.1.{number}.{n}", os.urandom(400).hex().encode()) for n in range(20)]
+        await asyncio.wait_for(buffer.submit(append(part, Lane.URGENT), now=True), 5)
+    assert (small_disk / "buffer.db-wal").stat().st_size < 256 << 10
+    await buffer.close()
