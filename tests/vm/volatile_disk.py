@@ -21,6 +21,7 @@ from math import inf
 from pathlib import Path
 
 SECTOR = 512
+SUPERBLOCK = {1_024, 1_536}
 QUIET_SECONDS, COMMIT_OCTETS = 0.15, 8_192
 # The NBD protocol, "fixed newstyle": options of the handshake, commands, flags
 _GO, _ACK, _INFO, _UNSUPPORTED = 7, 1, 3, 0x80000001
@@ -80,7 +81,7 @@ class VolatileDisk:
 
     def cut(self, keep: float = 0.0, rng: random.Random | None = None, unflushed: int = 0) -> int:
         """No power, no answers, as soon as so many sectors are not flushed (within 30 s). Each is kept with probability
-        `keep`; how many there were.
+        `keep`, both of the superblock or none: ext4 cannot be mounted where that is torn. How many there were.
         """
         rng = rng or random.Random()
         with self._power:
@@ -89,7 +90,10 @@ class VolatileDisk:
             if not self._power.wait_for(lambda: not self._on, 30):
                 raise TimeoutError(f"{len(self._cache)} sectors are not flushed, not {unflushed}")
             found = len(self._cache)
-            self._write_back({at: sector for at, sector in self._cache.items() if rng.random() < keep})
+            kept = {at: sector for at, sector in self._cache.items() if rng.random() < keep}
+            if not kept.keys() >= self._cache.keys() & SUPERBLOCK:
+                kept = {at: sector for at, sector in kept.items() if at not in SUPERBLOCK}
+            self._write_back(kept)
         return found
 
     def _off_if_due(self) -> None:
