@@ -120,7 +120,7 @@ def show_verified(tables: dict[str, dict[str, int]], file: str) -> str:
 
 
 def _size(octets: int) -> str:
-    return f"{octets / 1e6:.1f} MB" if octets >= 1e6 else f"{octets / 1e3:.0f} kB"
+    return f"{octets / (1 << 20):.1f} MiB" if octets >= 1 << 20 else f"{octets / 1024:.0f} KiB"
 
 
 def show_stats(result: dict[str, Any]) -> str:
