@@ -11,6 +11,10 @@ LABEL = "state"
 FSTAB = f"LABEL={LABEL} {STATE} ext4 noatime,commit=60,nofail 0 2"
 
 
+class UnnoticedError(AssertionError):
+    """Each failing request was one that nobody waited for."""
+
+
 class Medium:
     """An empty ext4 of `mib` MiB, served from `folder`."""
 
@@ -38,7 +42,7 @@ class Medium:
             with suppress(AssertionError):
                 Clinic.wait_for(noticed, 15)
                 return
-        raise AssertionError(f"nobody notices that a {kind} fails")
+        raise UnnoticedError(f"nobody notices that a {kind} fails")
 
     def read_after_cut(self, *names):
         """Files as the next boot would find them, the journal replayed; their copies."""

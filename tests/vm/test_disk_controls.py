@@ -4,13 +4,14 @@ import asyncio
 
 import pytest
 from clinic import Clinic
-from medium import STATE, Medium
+from medium import STATE, Medium, UnnoticedError
 from vm import VM
 
 from buffer.lanes import Lane
 from buffer.store import EventBuffer
 
 KEEPER = "/opt/patch-gateway/venv/bin/python /src/guest/keeper.py"
+TRIES = 4
 RESTARTED = "-p Restart=on-failure -p RestartSec=0.5"
 
 
@@ -66,6 +67,7 @@ async def stored(database):
     return found
 
 
+@pytest.mark.timeout(TRIES * 150)
 @pytest.mark.parametrize(
     ("fault", "mutant"),
     [
@@ -78,6 +80,26 @@ async def stored(database):
     ids=lambda value: getattr(value, "__name__", value),
 )
 def test_a_buffer_that_is_wrong_loses_what_it_acknowledged(request, rig, folder, fault, mutant):
+    """Not each time: a fault that meets a page which is soon written again does no harm."""
+    for number in range(TRIES):
+        place = folder / str(number)
+        place.mkdir()
+        try:
+            acknowledged, found = broken(request, rig, place, fault, mutant)
+        except UnnoticedError as error:
+            print(error)
+            continue
+        lost = acknowledged - set(found)
+        print(f"lost {len(lost)} of {len(acknowledged)}")
+        assert len(found) == len(set(found))
+        if lost:
+            assert min(lost) > 1, "what was acknowledged before the fault is there"
+            return
+    pytest.fail(f"it lost nothing in {TRIES} tries")
+
+
+def broken(request, rig, folder, fault, mutant):
+    """One fault and a power cut: (what was acknowledged, what is found)."""
     medium = Medium(folder)
     with VM(rig.image, rig.stage, rig.snapshot).start() as vm:
         request.node.machine = vm
@@ -90,8 +112,4 @@ def test_a_buffer_that_is_wrong_loses_what_it_acknowledged(request, rig, folder,
         acknowledged = set(range(1, max(numbers(lines)) + 1))
     found = asyncio.run(stored(medium.read_after_cut("buffer.db", "buffer.db-wal")[0]))
     medium.disk.close()
-    lost = acknowledged - set(found)
-    print(f"lost {len(lost)} of {len(acknowledged)}")
-    assert lost
-    assert len(found) == len(set(found))
-    assert min(lost) > 1, "what was acknowledged before the fault is there"
+    return acknowledged, found
