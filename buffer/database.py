@@ -89,20 +89,20 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
         raise MediumError(f"{database} cannot be opened: {error}") from error
     connection = await aiosqlite.connect(database, isolation_level=None, timeout=_LOCKED_SECONDS)
     try:
-        await _pragma(connection, f"page_size={PAGE_SIZE}")
-        mode = await _pragma(connection, "journal_mode=WAL")
-        await _pragma(connection, "synchronous=FULL")
-        if mode != "wal" or await _pragma(connection, "synchronous") != _FULL:
+        await pragma(connection, f"page_size={PAGE_SIZE}")
+        mode = await pragma(connection, "journal_mode=WAL")
+        await pragma(connection, "synchronous=FULL")
+        if mode != "wal" or await pragma(connection, "synchronous") != _FULL:
             raise MediumError(
                 f"{database}: SQLite does not give WAL with synchronous=FULL here; nothing can be promised."
             )
-        await _pragma(connection, f"wal_autocheckpoint={WAL_PAGES}")
-        await _pragma(connection, "secure_delete=ON")
-        if await _pragma(connection, "quick_check(1)") != "ok":
+        await pragma(connection, f"wal_autocheckpoint={WAL_PAGES}")
+        await pragma(connection, "secure_delete=ON")
+        if await pragma(connection, "quick_check(1)") != "ok":
             raise MediumError(f"{database} is damaged (quick_check failed).")
         await _migrate(connection, database)
         # Not before: a full buffer of an older version needs room for its new tables.
-        await _pragma(connection, f"max_page_count={quota_pages}")
+        await pragma(connection, f"max_page_count={quota_pages}")
     except sqlite3.Error as error:
         if trouble_of(error) is Trouble.LOCKED:
             await connection.close()
@@ -130,13 +130,13 @@ async def open_reader(database: Path) -> aiosqlite.Connection:
     connection = await aiosqlite.connect(
         f"file:{database}?mode=ro", uri=True, isolation_level=None, timeout=_LOCKED_SECONDS
     )
-    await _pragma(connection, "query_only=ON")
+    await pragma(connection, "query_only=ON")
     return connection
 
 
-async def _pragma(connection: aiosqlite.Connection, pragma: str) -> object:
+async def pragma(connection: aiosqlite.Connection, text: str) -> object:
     """Read to its end: a statement that is still open keeps the WAL from being emptied."""
-    rows = list(await connection.execute_fetchall(f"PRAGMA {pragma}"))
+    rows = list(await connection.execute_fetchall(f"PRAGMA {text}"))
     return rows[0][0] if rows else None
 
 
@@ -152,7 +152,7 @@ def migrations() -> list[tuple[int, str]]:
 
 async def _migrate(connection: aiosqlite.Connection, database: Path) -> None:
     """All missing migrations in one transaction."""
-    version = await _pragma(connection, "user_version")
+    version = await pragma(connection, "user_version")
     assert isinstance(version, int)
     known = migrations()
     if version > known[-1][0]:

@@ -46,14 +46,16 @@ class Reserve:
             os.fsync(descriptor)
             self.held, self.given_up = True, False
         except OSError:
-            before = self.given_up
-            self.release()
-            self.given_up = before
+            self._remove()
         finally:
             os.close(descriptor)
 
     def release(self) -> None:
         """Give its room up."""
+        self._remove()
+        self.given_up = self.octets > 0
+
+    def _remove(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
-        self.held, self.given_up = False, self.octets > 0
+        self.held = False

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import aiosqlite
 
-from buffer.database import PAGE_SIZE, WAL_PAGES
+from buffer.database import PAGE_SIZE, WAL_PAGES, pragma
 from buffer.medium import free_octets
 from buffer.reserve import Reserve
 from buffer.room import Level, Room, level
@@ -41,7 +41,7 @@ class Scales:
         self._over_quota = not on_the_disk and pages > self._quota_pages - self.room.used
 
     def found_room(self) -> None:
-        """What waited is stored."""
+        """Nothing waits for room within the quota any more."""
         self._over_quota = False
 
     def give_up_reserve(self) -> bool:
@@ -82,8 +82,7 @@ class Scales:
                 # The database stops growing while the WAL still can: deletes need it.
                 allowed = min(allowed, pages + max(0, to_come - reserve.octets // 3) // PAGE_SIZE)
             if allowed != self._allowed:
-                # Read to its end: a statement that is still open keeps the WAL from being emptied.
-                await connection.execute_fetchall(f"PRAGMA max_page_count={allowed}")
+                await pragma(connection, f"max_page_count={allowed}")
                 self._allowed = allowed
         if keep_reserve and not self._reserve.held and self.room.can_reserve():
             await asyncio.to_thread(self._reserve.take)

@@ -119,6 +119,21 @@ async def test_one_that_does_not_fit_does_not_keep_the_others_and_costs_little(t
     await buffer.close()
 
 
+async def test_what_the_disk_has_no_room_for_thins_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(tmp_path, quota_octets=1, tick=0.005)
+    huge = EVENTS[0]._replace(body=os.urandom(600_000).hex().encode())
+    waiting = buffer.submit(append([huge]))
+    async with asyncio.timeout(5):
+        while buffer.level is not Level.THIN:
+            await asyncio.sleep(0.01)
+        monkeypatch.setattr("buffer.scales.Scales.only_the_reserve", True)
+        while buffer.level is Level.THIN:
+            await asyncio.sleep(0.01)
+    waiting.cancel()
+    await buffer.close()
+
+
 async def test_what_is_counted_is_durable(tmp_path):
     buffer = await open_buffer(tmp_path)
     other = sqlite3.connect(tmp_path / "buffer.db", isolation_level=None)

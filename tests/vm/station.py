@@ -20,7 +20,7 @@ CUTS = int(os.environ.get("TEST_CUTS", "1"))
 SEED = int(os.environ.get("TEST_SEED", "1"))
 DROP_IN = "/etc/systemd/system/patch-gateway.service.d/test.conf"
 WAL_FULL = 4 << 20
-MORE = """\
+MQTT = """\
 [mqtt]
 enabled = true
 host = "10.0.2.2"
@@ -28,10 +28,8 @@ port = {port}
 username = "patch-gateway"
 password_file = "/etc/patch-gateway/mqtt-password"
 broker_inflight = 4000
-
-[buffer]
-{buffer}
 """
+MORE = MQTT + "[buffer]\n{buffer}\n"
 
 
 class Station(Clinic):

@@ -1,6 +1,5 @@
 """The power of the whole machine is cut while BLE and MQTT are under load. Broker, patches and central live outside."""
 
-import os
 import random
 import threading
 import time
@@ -8,24 +7,14 @@ import time
 import pytest
 from clinic import Clinic
 from publisher import Publisher, reading
+from station import CUTS, MQTT, SEED
 
 from agent.mosquitto_files import BrokerFiles, device_access
 
-CUTS = int(os.environ.get("TEST_CUTS", "1"))
-SEED = int(os.environ.get("TEST_SEED", "1"))
 INTEGRITY = (
     "import sqlite3; d = sqlite3.connect('file:/var/lib/patch-gateway/buffer.db?mode=ro', uri=True);"
     "print(d.execute('PRAGMA integrity_check').fetchone()[0])"
 )
-MQTT = """\
-[mqtt]
-enabled = true
-host = "10.0.2.2"
-port = {port}
-username = "patch-gateway"
-password_file = "/etc/patch-gateway/mqtt-password"
-broker_inflight = 4000
-"""
 
 
 class Load:
