@@ -86,7 +86,8 @@ async def _outage(scene: Scene, seconds: float, stop: asyncio.Event) -> None:
     await scene.valve.cut()
     _say(f"Upstream cut for {seconds:g} s ...")
     with suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stop.wait()
     await scene.valve.open()
     _say("Upstream restored.")
 
@@ -134,7 +135,8 @@ async def _live(scene: Scene, note: str | None, outage: float, stop: asyncio.Eve
             while not stop.is_set():
                 live.update(render(scene, await scene.stats(), note))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), 0.5)
+                    async with asyncio.timeout(0.5):
+                        await stop.wait()
     cut.cancel()
 
 

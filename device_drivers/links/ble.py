@@ -32,6 +32,7 @@ from device_drivers.links.ble_pairing import bond
 from device_drivers.links.ble_peer import Peer
 from device_drivers.links.ble_policy import next_patch, stays
 from device_drivers.links.ble_scanner import Scanner
+from device_drivers.links.tasks import end
 
 log = logging.getLogger(__name__)
 
@@ -120,9 +121,7 @@ class BleLink:
                 if task.done():
                     task.result()
         finally:
-            for task in (*work, *self._tasks):
-                task.cancel()
-            await asyncio.gather(*work, *self._tasks, return_exceptions=True)
+            await end((*work, *self._tasks))
             # A task that is cancelled before its first step, or while it cleans up, could not do this itself.
             for peer in self._peers.values():
                 peer.connection = None
@@ -202,7 +201,8 @@ class BleLink:
             peer = self._next(adapter)
             if peer is None:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), 1.0)
+                    async with asyncio.timeout(1.0):
+                        await self._wake.wait()
                 continue
             try:
                 await self._reach(bluez, adapter, peer)
@@ -226,7 +226,7 @@ class BleLink:
             if other := self._claims.bonded_elsewhere(device_id, adapter.name):
                 peer.say(f"with the adapter {other}", self._clock())
             else:
-                peer.away(self._clock())
+                peer.look(self._clock())
         if self._waiting > self._options.page:
             return None  # the buffer takes nothing: what it has not taken would only grow
         in_use = sum(peer.connection is not None for peer in mine)
@@ -391,4 +391,5 @@ async def _first(futures: Sequence["asyncio.Future[Any]"]) -> None:
 
 async def _disconnect(client: BleakClient) -> None:
     with contextlib.suppress(Exception):
-        await asyncio.wait_for(client.disconnect(), _DISCONNECT_SECONDS)
+        async with asyncio.timeout(_DISCONNECT_SECONDS):
+            await client.disconnect()

@@ -15,6 +15,7 @@ from device_drivers.advertising import short_uuid
 from device_drivers.base import Channel, Frame, RecordAccess, Write
 from device_drivers.links.base import Asked, Batch, Exhausted
 from device_drivers.links.ble_base import BleOptions, BlePatch, BlePatches, BondLost, PatchLost
+from device_drivers.links.tasks import end
 from device_drivers.record_access import Ended, Fetch, Sweep
 from device_drivers.writes import permitted
 
@@ -108,10 +109,7 @@ class Connection:
             await asyncio.wait({work, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             return await work if work.done() else self._lost.result()
         finally:
-            work.cancel()
-            for task in self._stops:
-                task.cancel()
-            await asyncio.gather(work, *self._stops, return_exceptions=True)
+            await end((work, *self._stops))
 
     async def _work(self, stay: Callable[[], bool]) -> str:
         try:

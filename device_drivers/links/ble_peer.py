@@ -18,6 +18,8 @@ _SUSPICIOUS = 3
 _BOND_TRIES = 3
 _PAIR_AGAIN = "pair it again: patch-gateway pair, with its label or --passkey"
 _LONG, _SELDOM = 3_600.0, 300.0
+# Whether there is a bond costs one question to BlueZ, not a connect.
+_ASK_BLUEZ = 30.0
 # After an end the patch needs a moment, and BlueZ two seconds, before the link is gone on both sides.
 _PAUSE = 2.0
 _AWAY = 30.0
@@ -87,9 +89,13 @@ class Peer:
         self.device, self._heard_at, self.lost_bond = None, None, False
         self.state.bonded, self.state.failures = False, 0
 
-    def away(self, now: datetime) -> None:
-        """Say how long it was not heard."""
-        if self.connection or self.state.pair_again or self._heard_at is None:
+    def look(self, now: datetime) -> None:
+        """What shows by itself with time: that a connection works, or how long the patch was not heard."""
+        if self.connection:
+            if self.connection.complete and (self.connection.proven or not self.patch.authenticated):
+                self._works()
+            return
+        if self.state.pair_again or self._heard_at is None:
             return
         silent = time.monotonic() - self._heard_at
         if silent > max(_AWAY, FRESH_SECONDS):
@@ -106,7 +112,12 @@ class Peer:
         self.wait(_PAUSE)
         if complete:
             self._data_at, self._known_sequence = time.monotonic(), self._said.sequence
-            self.state.failures, self.lost_bond, self.state.pair_again = 0, False, False
+            self._works()
+
+    def _works(self) -> None:
+        """Everything stored came over this connection: what was suspected of the bond is not so."""
+        self.state.failures, self.lost_bond, self.state.pair_again = 0, False, False
+        self.state.bonded = self.patch.authenticated or self.state.bonded
 
     def failed(self, reason: str, now: datetime) -> bool:
         """The patch did not do what was asked. True when it happens too often for a bond that both sides have."""
@@ -127,7 +138,7 @@ class Peer:
         what = "BlueZ's bond with it was not made here with its passkey" if stranger else "BlueZ has no bond with it"
         self.state.pair_again = True
         self.say(f"paired here, but {what}; {_PAIR_AGAIN}", now)
-        self.wait(_LONG)
+        self.wait(_ASK_BLUEZ)
 
     def bond_starts(self, now: datetime) -> None:
         """An attempt with the passkey: it counts however it ends."""

@@ -78,7 +78,7 @@ class Scanner:
                 await scanner.start()
         except _FAILURES as error:
             with contextlib.suppress(*_FAILURES):
-                await asyncio.wait_for(scanner.stop(), _STOP_SECONDS)
+                await _stop(scanner)
             raise RadioLost(f"scanning cannot be started ({error or type(error).__name__})") from None
         try:
             while self._needed() and time.monotonic() - self._last <= self._silence:
@@ -86,7 +86,7 @@ class Scanner:
         finally:
             # Of a bluetoothd that is gone it says NoReply, DoesNotExist or UnknownObject: nothing is left to stop.
             with contextlib.suppress(*_FAILURES):
-                await asyncio.wait_for(scanner.stop(), _STOP_SECONDS)
+                await _stop(scanner)
 
     async def _switch(self) -> None:
         log.warning("ble: still nothing heard, switching the radio off and on adapter=%s", self._adapter.name)
@@ -100,3 +100,8 @@ class Scanner:
         self._last = time.monotonic()
         self.silent = False
         self._heard(device, data)
+
+
+async def _stop(scanner: BleakScanner) -> None:
+    async with asyncio.timeout(_STOP_SECONDS):
+        await scanner.stop()

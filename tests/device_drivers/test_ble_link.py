@@ -9,7 +9,7 @@ from bleak.backends.device import BLEDevice
 from dbus_fast import MessageType
 
 from device_drivers.base import GattPlan
-from device_drivers.links import ble_connection, ble_pairing, ble_scanner
+from device_drivers.links import ble, ble_connection, ble_pairing, ble_scanner, tasks
 from device_drivers.links.ble import BleLink
 from device_drivers.links.ble_base import BleOptions, BlePatch, Claims, Missing, PatchLost, RadioLost
 from device_drivers.links.ble_bus import Adapter, Bluez, Known
@@ -194,3 +194,89 @@ async def test_a_connection_that_need_no_longer_last_ends_so_that_a_fifth_patch_
     assert not work.done()
     many.append("a fifth")
     assert "everything is here" in await asyncio.wait_for(work, 5)
+
+
+class Air:
+    """BlueZ as the link sees it, for one session: an adapter, no device."""
+
+    def __init__(self, lost, _):
+        self.lost = lost
+        Air.newest = self
+
+    async def open(self):
+        pass
+
+    async def ready_adapter(self, _):
+        return ADAPTER
+
+    async def devices(self, _):
+        return {}
+
+    async def ended(self):
+        await asyncio.sleep(3600)
+
+    def close(self):
+        pass
+
+
+async def test_an_adapter_that_goes_in_the_moment_a_connection_ends_is_noticed(monkeypatch):
+    """The end of a connection wakes the dispatcher: that must not hide from it that its session is over."""
+
+    class Hears(Air):
+        async def run(self):
+            await asyncio.sleep(3600)
+
+    monkeypatch.setattr(ble, "Bluez", Air)
+    monkeypatch.setattr(ble, "Scanner", lambda *_: Hears(None, None))
+    monkeypatch.setattr(ble, "_RETRY_SECONDS", 3600)
+    link = BleLink(OPTIONS, Patches(), Claims())
+    running = asyncio.create_task(link.run())
+    while not link.state.connected:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    link._lost.add_done_callback(lambda _: link._wake.set())
+    link._on_lost(None, "unplugged")
+    await asyncio.sleep(0.2)
+    assert link.state.reason == "unplugged"
+    assert not link.state.connected
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_task_that_swallows_its_cancellation_is_cancelled_again(monkeypatch):
+    monkeypatch.setattr(tasks, "_AGAIN_SECONDS", 0.02)
+    swallowed = []
+
+    async def deaf():
+        while len(swallowed) < 3:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                swallowed.append(1)
+        raise RadioLost("at last")
+
+    task = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(tasks.end([task]), 5)
+    assert len(swallowed) == 3
+
+
+async def test_a_bond_that_bluez_shows_late_is_found_within_seconds_and_nobody_is_sent_to_the_patch():
+    link, peer = heard(Patches(bonded=True))
+    link._adapter = ADAPTER
+
+    async def devices(_):
+        return {}
+
+    await link._reach(SimpleNamespace(devices=devices), ADAPTER, peer)
+    assert peer.state.pair_again
+    assert link._next(ADAPTER) is None
+    peer._not_before -= 30
+    assert link._next(ADAPTER) is peer
+    peer.connection = SimpleNamespace(complete=False, proven=True)
+    link._next(ADAPTER)
+    assert peer.state.pair_again
+    peer.connection.complete = True
+    link._next(ADAPTER)
+    assert not peer.state.pair_again
+    assert peer.state.bonded
