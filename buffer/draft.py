@@ -119,7 +119,9 @@ class Draft:
         self._count(self._state.numbers, "held", -1)
 
     def _insert(self, event: WireEvent, lane: Lane, dek: Dek) -> None:
-        self._ops.append(Op(INSERT_EVENT, (lane, dek.id, dek.seal_event(event, lane))))
+        # Never a row's number again while the process lives: whoever still has the old one must not mean the new.
+        row = self._count(self._state.numbers, "last_event", 1)
+        self._ops.append(Op(INSERT_EVENT, (row, lane, dek.id, dek.seal_event(event, lane))))
         self._count(self._state.lanes, lane, 1)
 
     def own_key(self) -> str:

@@ -66,6 +66,7 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
         own=own,
         last_ref=max(last_ref, last_mark, last_dek_ref),
         last_dek=max(by_id, default=0),
+        last_event=(await _rows(connection, "SELECT coalesce(max(id), 0) FROM event"))[0][0],
         quarantine_octets=octets,
         held=(await _rows(connection, "SELECT count(*) FROM held"))[0][0],
     )

@@ -7,7 +7,7 @@ Statements = list[tuple[str, list[tuple[Any, ...]]]]
 
 TABLES_WITH_DEK = ("event", "held", "device", "former", "waiting", "quarantine", "overflow", "lost")
 
-INSERT_EVENT = "INSERT INTO event(lane, dek_id, sealed) VALUES (?, ?, ?)"
+INSERT_EVENT = "INSERT INTO event(id, lane, dek_id, sealed) VALUES (?, ?, ?, ?)"
 INSERT_HELD = "INSERT INTO held(lane, dek_id, sealed) VALUES (?, ?, ?)"
 DELETE_EVENT = "DELETE FROM event WHERE id = ?"
 INSERT_DEK = "INSERT INTO dek(id, device_ref, day, epoch, dict_id, wrapped, words) VALUES (?, ?, ?, ?, ?, ?, ?)"

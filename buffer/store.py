@@ -64,6 +64,8 @@ class EventBuffer:
         self.look = Look(path, reader, keys, writer.fail)
         self._in_flight: dict[Lane, set[int]] = {lane: set() for lane in Lane}
         self._leaving: set[int] = set()
+        # One at a time looks for rows and takes them: what another takes meanwhile would be out of date.
+        self._taking = asyncio.Lock()
         self._run = asyncio.create_task(writer.run(), name="buffer writer")
         self._run.add_done_callback(lambda task: task.cancelled() or task.exception())
 
@@ -161,17 +163,17 @@ class EventBuffer:
     # sending
 
     async def claim(self, lane: Lane, max_events: int, max_octets: int) -> Claim:
-        """The oldest rows of a lane that are not being sent already."""
+        """The oldest rows of a lane that are not on their way out already."""
         # The partial index serves a query only when its own condition stands in it.
         few = "" if lane is Lane.SENSOR else "AND lane <> 2"
         sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} ORDER BY id LIMIT ?"
-        # Before the look: what is deleted meanwhile is not in flight afterwards, but may still be seen. And after it.
-        taken = self._taken([lane])
-        found = await self.look.rows(sql, (int(lane), max_events + len(taken)))
-        taken |= self._taken([lane])
-        chosen = [row for row in found if row[0] not in taken][:max_events]
-        rows = [row for row, *_ in chosen]
-        self._in_flight[lane].update(rows)
+        async with self._taking:
+            # Before the look: what is deleted meanwhile is not taken any more, but may still be seen.
+            taken = self._taken([lane])
+            found = await self.look.rows(sql, (int(lane), max_events + len(taken)))
+            chosen = [row for row in found if row[0] not in taken][:max_events]
+            rows = [row for row, *_ in chosen]
+            self._in_flight[lane].update(rows)
         try:
             claim = await self._open_rows(lane, chosen, max_octets)
         except BaseException:
@@ -201,13 +203,13 @@ class EventBuffer:
         of_patch = "" if part.device_ref is None else "AND dek_id IN (SELECT id FROM dek WHERE device_ref = ?)"
         lanes = ", ".join(str(int(lane)) for lane in part.lanes)
         sql = f"SELECT id, lane, dek_id, sealed FROM event WHERE lane IN ({lanes}) {of_patch} ORDER BY id LIMIT ?"
-        taken = self._taken(part.lanes)
-        parameters = (most + len(taken),) if part.device_ref is None else (part.device_ref, most + len(taken))
-        found = await self.look.rows(sql, parameters)
-        taken |= self._taken(part.lanes)  # claimed meanwhile
+        async with self._taking:
+            taken = self._taken(part.lanes)
+            parameters = (most + len(taken),) if part.device_ref is None else (part.device_ref, most + len(taken))
+            found = await self.look.rows(sql, parameters)
+            chosen = [row for row in found if row[0] not in taken][:most]
+            self._leaving.update(row for row, *_ in chosen)
         claims = {lane: Claim(lane) for lane in part.lanes}
-        chosen = [row for row in found if row[0] not in taken][:most]
-        self._leaving.update(row for row, *_ in chosen)
         for row, lane, dek_id, sealed in chosen:
             claim = claims[Lane(lane)]
             try:

@@ -21,6 +21,7 @@ from buffer.lanes import Lane
 from buffer.medium import Trouble
 from buffer.room import Level
 from buffer.store import EventBuffer
+from buffer.thinning import THINNED, Part
 from device_drivers.base import Channel, Frame
 from device_drivers.links.base import Batch
 from schemas.wire import WireEvent
@@ -189,6 +190,41 @@ async def test_what_is_being_sent_is_not_given_up(small):
     assert left.rows[0] > flying.rows[-1]
     assert small.lanes[Lane.SENSOR] >= 0
     assert sum(named.values()) > 0
+
+
+@pytest.mark.parametrize("late", ["lane = ?", "lane IN"], ids=["the claim is slow", "giving up is slow"])
+async def test_a_row_is_either_sent_or_given_up_however_slow_a_look_is(small, monkeypatch, late):
+    """Each found the same oldest rows before the other took them; and what is stored meanwhile is none of them."""
+    sent = await fill(small, 0.955)
+    look = small.look.rows
+
+    async def slow(sql, *arguments, **options):
+        rows = await look(sql, *arguments, **options)
+        if "sealed FROM event" in sql and late in sql:
+            await asyncio.sleep(0.3)
+        return rows
+
+    monkeypatch.setattr(small.look, "rows", slow)
+    upstream = Upstream()
+    sync = Sync(small, upstream, Backoff(0.01, 0.02), Counters(), batch_events=200, batch_octets=1 << 20)
+    small._in_flight[Lane.DOSAGE] = set(range(1, 100_000))  # of the doses nothing is sent
+    quick_and_slow = [sync.step(), Room(small, [])._give_up(Part(THINNED), 100)]
+    tasks = []
+    for step in quick_and_slow if late == "lane IN" else reversed(quick_and_slow):
+        tasks.append(asyncio.create_task(step))
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.15)
+    ingest = Ingest(small, "gw-test", Counters())
+    await ingest.receive(Batch(list(frames(PATCHES[1], sent[PATCHES[1]], 20))), "mqtt")[0]
+    sent[PATCHES[1]] += 20
+    await asyncio.gather(*tasks)
+    await small.submit(lambda _: None, now=True)
+    small.release(Lane.DOSAGE, set(range(1, 100_000)))
+    rows, named = await found(small)
+    delivered = Counter(key.split(".")[0] for keys in upstream.sent for key in keys)
+    assert delivered.total()
+    assert named.total()
+    assert rows + named + delivered == sent
 
 
 async def test_a_dose_that_finds_no_room_gets_it(small, monkeypatch):

@@ -235,6 +235,18 @@ async def test_what_is_deleted_during_a_look_is_not_sent_again(buffer):
     buffer.release(Lane.SENSOR, second.rows)
 
 
+async def test_the_number_of_a_row_that_is_gone_is_no_other_rows(buffer):
+    """SQLite itself would give the highest one again."""
+    seen = set()
+    for n in range(3):
+        await buffer.submit(append(EVENTS[n : n + 1]), now=True)
+        claim = await buffer.claim(Lane.SENSOR, 10, 1 << 20)
+        seen.update(claim.rows)
+        await buffer.submit(lambda draft, rows=claim.rows: draft.forget(rows, Lane.SENSOR), now=True)
+        buffer.release(Lane.SENSOR, claim.rows)
+    assert len(seen) == 3
+
+
 async def test_an_urgent_row_is_found_by_its_index(tmp_path):
     buffer = await open_buffer(tmp_path)
     plans = []
