@@ -87,6 +87,7 @@ class Gateway:
         if self.sync:
             tasks.append(asyncio.create_task(keep("sync", self.sync.run)))
         tasks.append(asyncio.create_task(keep("room", self.room.run)))
+        tasks.append(asyncio.create_task(keep("jobs", self.jobs.follow_the_clock)))
         tasks.append(asyncio.create_task(keep("watchdog", self.supervisor.feed_watchdog)))
         stopping = asyncio.create_task(stop.wait())
         links = ", ".join(link.state.name for link in self.links) or "no link is enabled"

@@ -1,5 +1,6 @@
 """The scheduled jobs (apscheduler), each coalesced, jittered and listed in `status`."""
 
+import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,8 @@ from buffer.room import Level
 from buffer.store import EventBuffer
 
 log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 5.0
 
 
 @dataclass(slots=True)
@@ -41,6 +44,10 @@ class FromNow(BaseTrigger):  # type: ignore[misc] # untyped library
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:  # noqa: ARG002 - apscheduler's signature
         return now + timedelta(seconds=self._seconds * random.uniform(1.0, 1.1))  # noqa: S311 - jitter
 
+    def latest(self, now: datetime) -> datetime:
+        """No run is due later."""
+        return now + timedelta(seconds=self._seconds * 1.1)
+
 
 class Jobs:
     """Upkeep of the buffer. Start inside the event loop."""
@@ -57,6 +64,18 @@ class Jobs:
 
     def start(self) -> None:
         self._scheduler.start()
+
+    async def follow_the_clock(self) -> None:
+        """Until cancelled. The library waits for a time of day: when a clock that was in the future is set right, that
+        would be years away.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = datetime.now(UTC)
+            for job in self._scheduler.get_jobs():
+                latest = job.trigger.latest(now)
+                if job.next_run_time > latest:
+                    job.modify(next_run_time=latest)
 
     def stop(self) -> None:
         self._scheduler.shutdown(wait=False)

@@ -18,7 +18,6 @@ class Reserve:
         self._path = database.with_suffix(".reserve")
         self.octets = octets
         self.held = False
-        self.given_up = False
 
     def make_room(self, free: int) -> None:
         """Before the database is opened, which takes some room, on a disk with `free` octets left: what is there from
@@ -44,18 +43,14 @@ class Reserve:
         try:
             os.posix_fallocate(descriptor, 0, self.octets)
             os.fsync(descriptor)
-            self.held, self.given_up = True, False
+            self.held = True
         except OSError:
-            self._remove()
+            self.release()
         finally:
             os.close(descriptor)
 
     def release(self) -> None:
         """Give its room up."""
-        self._remove()
-        self.given_up = self.octets > 0
-
-    def _remove(self) -> None:
         with contextlib.suppress(OSError):
             self._path.unlink(missing_ok=True)
         self.held = False

@@ -59,8 +59,8 @@ class Scales:
 
     @property
     def only_the_reserve(self) -> bool:
-        """Is what is left on the disk for urgent events and deletes only? Of a reserve that was given up, half is."""
-        return self._reserve.given_up and self._left < self._reserve.octets // 2
+        """Is what is left on the disk for urgent events and deletes only? Of a reserve that is not there, half is."""
+        return not self._reserve.held and self._left < self._reserve.octets // 2
 
     async def weigh(self, connection: aiosqlite.Connection, *, keep_reserve: bool) -> None:
         """Look again; MediumError where the file system became read-only: then COMMIT said yes to nothing.

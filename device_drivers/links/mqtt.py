@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 MAX_PAYLOAD = 65_536
 # Unacknowledged octets held at most: beyond it the socket is not read, and the broker keeps the rest.
 _MAX_HELD = 32 << 20
+# What a message takes besides its payload, from here until it is durable.
+_OVERHEAD = 1_024
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
 _STUCK = "what the broker sent before waits for room in the buffer"
 
@@ -134,7 +136,7 @@ class MqttLink:
                 batch.mids.append(message.mid)
             payload = bytes(message.payload)
             size = len(payload)
-            batch.octets += min(size, MAX_PAYLOAD)
+            batch.octets += min(size, MAX_PAYLOAD) + _OVERHEAD
             try:
                 parsed = parse_topic(message.topic)
             except UnicodeDecodeError:

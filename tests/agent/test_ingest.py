@@ -198,17 +198,6 @@ async def test_retries_keep_and_refusals_set_aside(buffer):
     assert (sync.state.acknowledged, sync.state.refused, sync.state.deduped) == (3, 1, 1)
 
 
-def test_a_stepping_clock_lists_one_run_and_not_every_minute_since():
-    from datetime import timedelta
-
-    from agent.jobs import FromNow
-
-    trigger = FromNow(60)
-    later = NOW + timedelta(days=20_000)
-    following = trigger.get_next_fire_time(NOW, later)
-    assert timedelta(seconds=59) < following - later < timedelta(seconds=67)
-
-
 async def test_unauthorised_waits_a_minute(buffer):
     await Ingest(buffer, "gw-test", Counters()).receive(batch(reading(PATCH, 1)), "mqtt")[0]
     sync = sync_to(buffer, Upstream(Retry("no key", unauthorised=True)))

@@ -242,18 +242,32 @@ async def test_the_reserve_is_used_where_quota_and_disk_are_full(small_disk, mon
     await buffer.close()
 
 
-async def test_the_reserve_is_kept_for_what_is_urgent(small_disk, monkeypatch):
-    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
-    buffer = await open_buffer(small_disk, reserve_octets=4 << 20, tick=0.005)
-    fill(small_disk)
-    stored, waiting = 0, None
-    while waiting is None:
+async def doses_until_none_fit(buffer):
+    """How many were stored, and the future of those that wait."""
+    stored = 0
+    while True:
         doses = [WireEvent(f"NFLX_0A1B2C3D.dosage.1.{stored + n}", os.urandom(400).hex().encode()) for n in range(50)]
         future = buffer.submit(append(doses, Lane.DOSAGE))
         done, _ = await asyncio.wait([future], timeout=1)
-        stored, waiting = (stored + 50, None) if done else (stored, future)
+        if not done:
+            return stored, future
+        stored += 50
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_the_reserve_is_kept_for_what_is_urgent(small_disk, monkeypatch, restarted):
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(small_disk, reserve_octets=4 << 20, tick=0.005)
+    fill(small_disk)
+    stored, waiting = await doses_until_none_fit(buffer)
     assert 0 < stored < 5_000, "they take half of it at most"
     assert buffer.trouble is Trouble.FULL
+    if restarted:
+        await buffer.close()
+        with pytest.raises(StoreError, match="closed while there is no room"):
+            await waiting
+        buffer = await open_buffer(small_disk, reserve_octets=4 << 20, tick=0.005)
+        _, waiting = await doses_until_none_fit(buffer)
     for number in range(300):
         alert = WireEvent(f"NFLX_0A1B2C3D.alert.1.{number}", os.urandom(400).hex().encode())
         await asyncio.wait_for(buffer.submit(append([alert], Lane.URGENT), now=True), 5)

@@ -5,6 +5,7 @@ import contextlib
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -240,3 +241,18 @@ async def test_tls(broker, folder):
             assert not link.state.connected
     finally:
         server.stop()
+
+
+def test_small_messages_that_want_no_acknowledgement_are_not_read_without_end():
+    """QoS 0, with little or nothing in them, while nothing can be stored."""
+    link = MqttLink(MqttOptions("127.0.0.1", 1, "gw"), ("dosage",))
+    paused = []
+    connection = SimpleNamespace(pause=paused.append, session_present=False)
+    message = SimpleNamespace(qos=0, mid=0, payload=b"", topic="patches/v1/NFLX_0A1B2C3D/dosage")
+    for _ in range(400):
+        link._on_messages(connection, [message] * 100)
+    assert paused[0] is False
+    assert paused[-1] is True
+    for _ in range(400):
+        link.acknowledge(link._inbox.get_nowait())
+    assert link._held == 0
