@@ -43,6 +43,15 @@ class SyncState:
     refused: int = 0
 
 
+@dataclass(slots=True)
+class SetAside:
+    """Rows on their way from the queue to the quarantine; not `wanted` any more: they stay where they are."""
+
+    lane: Lane
+    rows: Sequence[int]
+    wanted: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Verdicts:
     """A batch's outcomes, sorted: rows to delete, rows to put into quarantine as these entries, rows to send again, and
@@ -94,8 +103,9 @@ class Sync:
         self._batch_events, self._batch_octets = batch_events, batch_octets
         self._progress = progress
         self._turn = 0
-        # What is on its way to the quarantine, and how many rows of it.
-        self._set_aside: dict[asyncio.Future[None], int] = {}
+        self._set_aside: dict[asyncio.Future[None], SetAside] = {}
+        # Up to where rows that find no room in quarantine stand before those that can be sent.
+        self._beyond: dict[Lane, int] = {}
         self.state = SyncState()
 
     async def run(self) -> None:
@@ -118,36 +128,39 @@ class Sync:
         if lane is None:
             return None
         self._turn += 1
+        if not self._scarce:
+            self._beyond.clear()
         try:
-            claim = await self._buffer.claim(lane, self._batch_events, self._batch_octets)
+            claim = await self._buffer.claim(
+                lane, self._batch_events, self._batch_octets, after=self._beyond.get(lane, 0)
+            )
         except NotNowError:
             return _LOCKED_WAIT
-        if claim.damaged:
-            await self._set_damaged_aside(claim)
-        if not claim.events:
-            return _NOTHING_CLAIMED_WAIT
         try:
+            if claim.damaged:
+                await self._set_damaged_aside(claim)
+            if not claim.events:
+                return _IDLE_WAIT if self._beyond.pop(lane, 0) else _NOTHING_CLAIMED_WAIT
             outcomes = await self._upstream.send(claim.events)
+            verdicts = sort_outcomes(claim, outcomes, datetime.now(UTC))
         except BaseException:
             self._buffer.release(lane, claim.rows)
             raise
-        return await self._settle(claim, outcomes)
+        return await self._settle(claim, outcomes, verdicts)
 
-    async def _settle(self, claim: Claim, outcomes: Sequence[Outcome]) -> float:
-        verdicts = sort_outcomes(claim, outcomes, datetime.now(UTC))
+    async def _settle(self, claim: Claim, outcomes: Sequence[Outcome], verdicts: Verdicts) -> float:
         self._buffer.release(claim.lane, verdicts.kept)
         if verdicts.delivered or verdicts.refused:
             await self._take_out(claim.lane, verdicts)
             self._account(claim, outcomes)
-        if verdicts.retry is None:
             self._backoff.succeeded()
-            return 0.0
+            return verdicts.retry.after if verdicts.retry else 0.0
+        assert verdicts.retry is not None
         return self._wait_after(verdicts.retry)
 
     async def _take_out(self, lane: Lane, verdicts: Verdicts) -> None:
         for refused in self._pieces(verdicts.refused):
-            rows = [row for row, _ in refused]
-            self._set_aside[self._submit(lane, rows, refused_rows(lane, refused), moves=True)] = len(rows)
+            self._move(SetAside(lane, [row for row, _ in refused]), refused_rows(lane, refused))
         # A full batch means a queue that drains: its rows go at once. Else they ride along with the next group.
         full = len(verdicts.delivered) + len(verdicts.refused) >= self._batch_events
         forgotten = [
@@ -172,6 +185,10 @@ class Sync:
         future.add_done_callback(lambda _: self._buffer.release(lane, rows))
         return future
 
+    def _move(self, item: SetAside, decide: Callable[[Draft], None]) -> None:
+        future = self._submit(item.lane, item.rows, lambda draft: decide(draft) if item.wanted else None, moves=True)
+        self._set_aside[future] = item
+
     @property
     def _scarce(self) -> bool:
         return self._buffer.level >= Level.PAUSE or self._buffer.trouble is not None
@@ -183,15 +200,26 @@ class Sync:
 
     async def _bounded(self) -> None:
         """Wait until all is set aside. That needs room; without any it is not waited for, as what is delivered then
-        makes some, unless there is too much of it.
+        makes some.
         """
         while True:
             for future in [each for each in self._set_aside if each.done()]:
                 del self._set_aside[future]
                 future.result()
-            if not self._set_aside or (self._scarce and sum(self._set_aside.values()) <= _MOST_SET_ASIDE):
+            if self._scarce and sum(len(item.rows) for item in self._set_aside.values()) > _MOST_SET_ASIDE:
+                self._pass_over()
+            if not self._set_aside or self._scarce:
                 break
             await self._step_of(self._set_aside)
+
+    def _pass_over(self) -> None:
+        """Too many to keep in memory: they stay in the queue, to be refused again later, and what is behind them goes
+        first.
+        """
+        for item in self._set_aside.values():
+            item.wanted = False
+            self._beyond[item.lane] = max(self._beyond.get(item.lane, 0), *item.rows)
+        self._set_aside.clear()
 
     async def _durable(self, futures: Sequence["asyncio.Future[None]"]) -> None:
         """Wait until all of them are."""
@@ -235,8 +263,7 @@ class Sync:
         )
         lane, gateway_id = claim.lane, self._buffer.gateway_id
         for piece in self._pieces(claim.damaged):
-            rows = [row for row, _ in piece]
-            self._set_aside[self._submit(lane, rows, unreadable_rows(lane, piece, gateway_id), moves=True)] = len(rows)
+            self._move(SetAside(lane, [row for row, _ in piece]), unreadable_rows(lane, piece, gateway_id))
         self._buffer.flush()
         await self._bounded()
 

@@ -121,12 +121,12 @@ class EventBuffer:
         return cls(path, lock, opened, state, keys, writer)
 
     async def close(self) -> None:
-        """Commit what is pending and close. After a MediumError nothing is closed: the process must end."""
+        """Commit what is pending and close; MediumError, and nothing is closed, where the process must end at once."""
         self._writer.close()
         with contextlib.suppress(Exception):
             await self._run
         if self._writer.failure:
-            return
+            raise self._writer.failure
         await self.look.connection.close()
         await self._connection.close()
         self._lock.release()
@@ -162,15 +162,15 @@ class EventBuffer:
 
     # sending
 
-    async def claim(self, lane: Lane, max_events: int, max_octets: int) -> Claim:
-        """The oldest rows of a lane that are not on their way out already."""
+    async def claim(self, lane: Lane, max_events: int, max_octets: int, *, after: int = 0) -> Claim:
+        """The oldest rows of a lane, of those `after` a row, that are not on their way out already."""
         # The partial index serves a query only when its own condition stands in it.
         few = "" if lane is Lane.SENSOR else "AND lane <> 2"
-        sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} ORDER BY id LIMIT ?"
+        sql = f"SELECT id, dek_id, sealed FROM event WHERE lane = ? {few} AND id > ? ORDER BY id LIMIT ?"
         async with self._taking:
             # Before the look: what is deleted meanwhile is not taken any more, but may still be seen.
             taken = self._taken([lane])
-            found = await self.look.rows(sql, (int(lane), max_events + len(taken)))
+            found = await self.look.rows(sql, (int(lane), after, max_events + len(taken)))
             chosen = [row for row in found if row[0] not in taken][:max_events]
             rows = [row for row, *_ in chosen]
             self._in_flight[lane].update(rows)

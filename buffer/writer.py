@@ -118,9 +118,11 @@ class Writer:
         except MediumError as error:
             reason = self.fail(error)
             raise
-        except StoreError as error:
-            reason = error
-        except Exception as error:  # a bug: whoever waits for `failed` must know, nothing is written any more
+        except Exception as error:
+            if self._closing and isinstance(error, StoreError):
+                reason = error
+                return
+            # A bug: whoever waits for `failed` must know, nothing is written any more.
             if not self._failed.done():
                 self._failed.set_exception(error)
                 self._failed.exception()

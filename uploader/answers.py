@@ -87,8 +87,10 @@ def _per_event(events: Sequence[WireEvent], body: bytes) -> list[Outcome]:
 
 
 def is_refused_whole(status: int, body: bytes) -> bool:
-    """Are halves worth trying, until the event at fault stands alone? Not where a proxy refuses, whatever is sent."""
-    return status == TOO_LARGE or (status in _REFUSED and _problem(body) is not None)
+    """Are halves worth trying, until the event at fault stands alone? Where one makes the service fail (500) too; not
+    where a proxy refuses, whatever is sent.
+    """
+    return status in {TOO_LARGE, 500} or (status in _REFUSED and _problem(body) is not None)
 
 
 def _words(problem: _Problem | None) -> str:

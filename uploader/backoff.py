@@ -30,11 +30,11 @@ def retry_after(value: str | None, now: Callable[[], datetime] = lambda: datetim
     """Seconds from a Retry-After header, as seconds or as an HTTP date (RFC 9110 10.2.3); 0 where there is none."""
     if value is None:
         return 0.0
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return min(_MOST_RETRY_AFTER, float(value))
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)

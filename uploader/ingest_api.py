@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -12,6 +13,9 @@ import zstandard
 from schemas.wire import WireEvent
 from uploader.answers import is_refused_whole, outcomes
 from uploader.base import Outcome, Retry
+
+# Where one event at fault stands alone the next one tells whether it is that event, or the line.
+_MOST_FAILED = 2
 
 Compression = Literal["zstd", "gzip", "none"]
 
@@ -39,23 +43,39 @@ class IngestApi:
         )
 
     async def send(self, events: Sequence[WireEvent]) -> list[Outcome]:
-        """Post one batch; one that is refused as a whole is split.
-
-        The deadline is our own: httpx's do not cover name resolution.
+        """Post one batch. One that is refused as a whole is halved until the event at fault stands alone; the rest is
+        for another time where two parts in a row come to nothing, or after two deadlines.
         """
+        until = time.monotonic() + 2 * self._deadline
+        parts, found, failed = [events], list[Outcome](), 0
+        while parts and failed < _MOST_FAILED and time.monotonic() < until:
+            part = parts.pop()
+            answer = await self._post(part)
+            if isinstance(answer, httpx.Response):
+                if len(part) > 1 and is_refused_whole(answer.status_code, answer.content):
+                    middle = len(part) // 2
+                    parts += [part[middle:], part[:middle]]
+                    continue
+                outcomes_of_part = outcomes(part, answer.status_code, answer.headers, answer.content)
+            else:
+                outcomes_of_part = [answer] * len(part)
+            failed = failed + 1 if all(isinstance(each, Retry) for each in outcomes_of_part) else 0
+            found += outcomes_of_part
+        last = found[-1] if found else None
+        rest = last if isinstance(last, Retry) else Retry("the rest of a batch that had to be halved")
+        return found + [rest] * (len(events) - len(found))
+
+    async def _post(self, events: Sequence[WireEvent]) -> httpx.Response | Retry:
+        """The deadline is our own: httpx's do not cover name resolution."""
         body, encoding = _compress(b'{"events":[' + b",".join(e.body for e in events) + b"]}", self._compression)
         headers = {"content-encoding": encoding} if encoding else {}
         try:
             async with asyncio.timeout(self._deadline):
-                response = await self._client.post(self._url, content=body, headers=headers)
+                return await self._client.post(self._url, content=body, headers=headers)
         except TimeoutError:
-            return [Retry(f"no answer within {self._deadline:.0f} s")] * len(events)
+            return Retry(f"no answer within {self._deadline:.0f} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return [Retry(f"{type(error).__name__}: {error}")] * len(events)
-        if len(events) > 1 and is_refused_whole(response.status_code, response.content):
-            middle = len(events) // 2
-            return await self.send(events[:middle]) + await self.send(events[middle:])
-        return outcomes(events, response.status_code, response.headers, response.content)
+            return Retry(f"{type(error).__name__}: {error}")
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -11,6 +11,7 @@ from publisher import reading
 from upstreams import Upstream
 
 from agent.counters import Counters
+from agent.gaps import unreadable_rows
 from agent.ingest import Ingest
 from agent.jobs import Jobs
 from agent.sync import Sync
@@ -50,9 +51,9 @@ def batch(*payloads, kind="sensor", device=PATCH):
     return Batch(frames)
 
 
-def sync_to(buffer, upstream):
+def sync_to(buffer, upstream, batch_events=500):
     backoff = Backoff(0.01, 0.01, uniform=lambda _, bound: bound)
-    return Sync(buffer, upstream, backoff, Counters(), batch_events=500, batch_octets=1 << 20)
+    return Sync(buffer, upstream, backoff, Counters(), batch_events=batch_events, batch_octets=1 << 20)
 
 
 async def drain(sync, buffer):
@@ -196,6 +197,33 @@ async def test_retries_keep_and_refusals_set_aside(buffer):
     ((_, _, item),) = await buffer.look.quarantine_entries()
     assert item.reason == "refused upstream: not this one"
     assert (sync.state.acknowledged, sync.state.refused, sync.state.deduped) == (3, 1, 1)
+
+
+async def test_what_is_claimed_beside_damaged_rows_that_cannot_be_set_aside_is_claimed_again(buffer, monkeypatch):
+    ingest = Ingest(buffer, "gw-test", Counters())
+    await ingest.receive(batch(*(reading(PATCH, n) for n in range(5))), "mqtt")[0]
+    await buffer._connection.execute("UPDATE event SET sealed = zeroblob(80) WHERE id = (SELECT min(id) FROM event)")
+    bugs = [lambda _: {}["a bug, once"]]
+    right = unreadable_rows
+    monkeypatch.setattr("agent.sync.unreadable_rows", lambda *given: bugs.pop() if bugs else right(*given))
+    upstream = Upstream()
+    sync = sync_to(buffer, upstream)
+    with pytest.raises(KeyError):
+        await sync.step()
+    sync = sync_to(buffer, upstream)
+    await drain(sync, buffer)
+    assert sum(".sensor." in key for keys in upstream.sent for key in keys) == 4
+    assert sum(buffer.lanes.values()) == 0
+
+
+async def test_what_was_taken_is_not_slowed_by_what_was_not(buffer):
+    """One event of each batch gets no verdict: that is no outage."""
+    await Ingest(buffer, "gw-test", Counters()).receive(batch(*(reading(PATCH, n) for n in range(9))), "mqtt")[0]
+    some = [lambda events: [Retry("not named"), *[Accepted()] * (len(events) - 1)]] * 3
+    sync = sync_to(buffer, Upstream(*some, Retry("down")), batch_events=3)
+    assert [await sync.step() for _ in range(3)] == [0.0] * 3
+    assert sync.state.reachable
+    assert await sync.step() > 0
 
 
 async def test_unauthorised_waits_a_minute(buffer):

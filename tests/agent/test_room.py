@@ -276,6 +276,33 @@ async def test_what_cannot_be_set_aside_for_want_of_room_does_not_keep_the_rest(
     assert sync.state.acknowledged == stored - refused
 
 
+async def test_more_refused_doses_than_can_wait_do_not_keep_what_can_be_sent(small, monkeypatch):
+    """They stand first, and find no room in quarantine before those behind them are gone."""
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    monkeypatch.setattr("agent.sync._MOST_SET_ASIDE", 100)
+    monkeypatch.setattr("agent.sync._IDLE_WAIT", 0.05)
+    stored = 0
+    while small.trouble is None:
+        kind = "bad" if stored < 300 else "good"
+        doses = [WireEvent(f"{PATCHES[0]}.{kind}.1.{stored + n}", os.urandom(200).hex().encode()) for n in range(50)]
+        waiting = small.submit(lambda draft, doses=doses: [draft.append(dose, Lane.DOSAGE) for dose in doses], now=True)
+        await asyncio.wait([waiting], timeout=0.3)
+        stored += 50
+
+    def some_refused(events):
+        return [Refused("no") if ".bad." in event.idempotency_key else Accepted() for event in events]
+
+    upstream = Upstream(*[some_refused] * 1_000)
+    sync = Sync(small, upstream, Backoff(0.01, 0.02), Counters(), batch_events=100, batch_octets=1 << 20)
+    async with asyncio.timeout(30):
+        while small.lanes[Lane.DOSAGE] or not waiting.done():
+            await asyncio.sleep(await sync.step() or 0.01)
+    good = [key for keys in upstream.sent for key in keys if ".good." in key]
+    assert len(good) == len(set(good)) == stored - 300, "each once"
+    assert small.quarantined == 300
+    assert small.trouble is None
+
+
 async def test_rows_that_do_not_open_are_given_up_too(small, tmp_path):
     """In quarantine they would take more room than they had."""
     sent = await fill(small, 0.955)

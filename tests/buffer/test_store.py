@@ -264,24 +264,56 @@ async def test_an_urgent_row_is_found_by_its_index(tmp_path):
 
 
 async def abandon(buffer):
-    """`close` leaves a failed medium alone; the daemon then ends, a test has to close the connections."""
+    """`close` leaves a failed medium alone, and says so: the daemon then ends, a test has to close the connections."""
     connections = (buffer.look.connection, buffer._connection)
-    await buffer.close()
+    with pytest.raises(MediumError):
+        await buffer.close()
     for connection in connections:
         assert connection._connection is not None
         await connection.close()
     buffer._lock.release()
 
 
+async def broken(*_):
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    raise error
+
+
+async def test_an_io_error_in_the_last_commit_is_not_called_a_clean_stop(tmp_path):
+    """The process would wait for ever for the threads of what is not closed."""
+    buffer = await open_buffer(tmp_path, tick=60)
+    last = buffer.submit(append(EVENTS[:5]))
+    buffer._connection.executemany = broken
+    await abandon(buffer)
+    with pytest.raises(MediumError, match="disk I/O error"):
+        await last
+
+
+async def test_a_bug_in_the_writer_is_told(tmp_path, monkeypatch):
+    """Also one that looks like a state of the buffer: nothing is written any more."""
+    buffer = await open_buffer(tmp_path)
+    monkeypatch.setattr("buffer.writer.decide_all", lambda *_: next(iter(()), None).x)
+    buffer.submit(append(EVENTS[:1]), now=True)
+    with pytest.raises(AttributeError):
+        await buffer.failed()
+    monkeypatch.undo()
+    await buffer.close()
+
+    async def sealed_no_more(_):
+        raise SealError("a bug")
+
+    other = await open_buffer(tmp_path)
+    other._writer._commit = sealed_no_more
+    other.submit(append(EVENTS[:1]), now=True)
+    with pytest.raises(SealError):
+        await asyncio.wait_for(other.failed(), 5)
+    await other.close()
+
+
 async def test_an_io_error_ends_it(tmp_path):
     buffer = await open_buffer(tmp_path)
     await buffer.submit(append(EVENTS[:5]), now=True)
-
-    async def broken(*_):
-        error = sqlite3.OperationalError("disk I/O error")
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR
-        raise error
-
     buffer._connection.executemany = broken
     with pytest.raises(MediumError, match="disk I/O error"):
         await buffer.submit(append(EVENTS[5:6]), now=True)

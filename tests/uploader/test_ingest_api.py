@@ -19,9 +19,9 @@ def events(*keys, **changes):
     ]
 
 
-async def against(answer, sent, *, deadline=5.0):
-    """Send to a server that answers each request by `answer(reader, writer)`."""
-    seen = []
+async def against(answer, sent, *, deadline=5.0, seen=None):
+    """Send to a server that answers each request by `answer(writer, count)`; its requests are in `seen`."""
+    seen = [] if seen is None else seen
 
     async def serve(reader, writer):
         try:
@@ -83,6 +83,54 @@ async def test_413_splits_until_the_event_stands_alone():
     found, seen = await against(too_large, events("a.b.1", "a.b.2", "a.b.3"))
     assert all(isinstance(outcome, Refused) for outcome in found)
     assert len(seen) == 5
+
+
+def answering(status):
+    return b"HTTP/1.1 %d X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % status
+
+
+async def test_one_event_that_makes_the_service_fail_is_found_and_the_others_are_taken():
+    sent = events(*(f"a.b.{n}" for n in range(8)))
+    seen = []
+
+    async def fails(writer, count):
+        keys = [event["idempotency_key"] for event in json.loads(seen[count - 1])["events"]]
+        if "a.b.2" in keys:
+            writer.write(answering(500))
+        else:
+            results = [{"index": n, "idempotency_key": key, "status": "ingested"} for n, key in enumerate(keys)]
+            body = json.dumps({"results": results}).encode()
+            head = b"HTTP/1.1 200 X\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+            writer.write(head + body)
+        await writer.drain()
+
+    found, _ = await against(fails, sent, seen=seen)
+    assert [isinstance(outcome, Accepted) for outcome in found] == [n != 2 for n in range(8)]
+    assert found[2] == Retry("HTTP 500")
+
+
+async def test_a_batch_that_is_halved_is_not_halved_over_a_dead_line():
+    """Each request would wait for a deadline of its own."""
+
+    async def too_large_then_silent(writer, count):
+        if count > 3:
+            await asyncio.sleep(3)
+        writer.write(answering(413))
+        await writer.drain()
+
+    found, seen = await against(too_large_then_silent, events(*(f"a.b.{n}" for n in range(8))), deadline=0.2)
+    assert len(seen) == 5
+    assert found == [Retry("no answer within 0 s")] * 8
+
+
+async def test_a_service_that_always_fails_is_not_asked_for_each_event():
+    async def fails(writer, _):
+        writer.write(answering(500))
+        await writer.drain()
+
+    found, seen = await against(fails, events(*(f"a.b.{n}" for n in range(64))))
+    assert found == [Retry("HTTP 500")] * 64
+    assert len(seen) == 8
 
 
 @pytest.mark.parametrize("compression", ["zstd", "gzip", "none"])

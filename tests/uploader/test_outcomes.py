@@ -77,6 +77,7 @@ def test_retry_after():
     assert retry_after("Tue, 24 Nov 2026 12:00:30 GMT", lambda: now) == 30
     assert retry_after("Tue, 24 Nov 2026 11:00:30 GMT", lambda: now) == 0
     assert [retry_after(text) for text in (None, "", "soon", "-5", "1e9", "9" * 400)] == [0, 0, 0, 0, 0, 3600]
+    assert [retry_after(text) for text in ("\xb2", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT")] == [0, 0]
 
 
 def test_backoff():
