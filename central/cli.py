@@ -24,6 +24,9 @@ from central.postgresql import PostgreSQL
 
 log = logging.getLogger(__name__)
 
+# A gateway that vanished in the middle of its request does not keep the service from stopping.
+_STOP_SECONDS = 10
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of `patch-central`."""
@@ -114,8 +117,9 @@ async def _serve(arguments: argparse.Namespace) -> None:
         if arguments.make_key:
             _write_secret(arguments.make_key, await api.keys.create("demo", "demo", list(SCOPES)))
         config = uvicorn.Config(
-            api.application(), arguments.host, arguments.port, log_level="warning", access_log=False
-        )
+            api.application(), arguments.host, arguments.port, log_level="warning", access_log=False,
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )  # fmt: skip
         server = _Server(config)
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

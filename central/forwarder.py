@@ -85,6 +85,10 @@ class Forwarder:
                     log.warning("forwarder waits error=%s", error)
                 self.last_error = str(error)
                 await asyncio.sleep(_FAILED)
+            except Exception as error:
+                self.last_error = f"internal error: {error!r}"
+                log.exception("forwarder goes on after an error that it does not know")
+                await asyncio.sleep(_FAILED)
 
     async def step(self, connection: asyncpg.Connection) -> bool:
         """Send one block, an unfinished one first; False when there was none."""

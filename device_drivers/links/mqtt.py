@@ -16,6 +16,7 @@ from device_drivers.links.mqtt_connection import (
     MqttConnection,
     MqttOptions,
     Protocol,
+    UnreadablePacket,
     UnsupportedProtocol,
 )
 from device_drivers.profiles.mqtt_topics import ROOT, parse_topic
@@ -29,6 +30,8 @@ _MAX_HELD = 32 << 20
 # What a message takes besides its payload, from here until it is durable.
 _OVERHEAD = 1_024
 _BACKOFF_FIRST, _BACKOFF_MOST = 0.5, 30.0
+# After so many packets of MQTT 5 that cannot be read (properties, mostly) the session goes on without such.
+_UNREADABLE = 3
 _STUCK = "what the broker sent before waits for room in the buffer"
 
 
@@ -56,6 +59,7 @@ class MqttLink:
         self._topics = [f"{ROOT}/+/{kind}" for kind in kinds]
         self._clock = clock
         self._protocol: Protocol = options.protocol or "5"
+        self._unreadable = 0
         self._connection: MqttConnection | None = None
         self._held = 0
         self._paused: str | None = None
@@ -88,9 +92,13 @@ class MqttLink:
                 self._lost(f"the broker refuses MQTT {self._protocol}")
             except ConnectionLost as error:
                 self._lost(str(error))
+                self._unreadable += isinstance(error, UnreadablePacket)
             finally:
                 connection.abandon()
                 self._connection = None
+            if self._unreadable >= _UNREADABLE and self._options.protocol is None and self._protocol == "5":
+                log.warning("packets of MQTT 5 cannot be read, using 3.1.1 link=%s", self.state.name)
+                self._protocol = "3.1.1"
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, not a secret
             backoff = min(_BACKOFF_MOST, backoff * 2)
 

@@ -29,7 +29,7 @@ _MAXIMUM_PACKET = 4 << 20
 _MESSAGES_AT_ONCE = 200
 _OCTETS_AT_ONCE = 4 << 20
 _OPEN_SECONDS = 20.0
-_UNSUPPORTED_PROTOCOL = 0x84
+_UNSUPPORTED_PROTOCOL, _PROTOCOL_ERROR = 0x84, 0x82
 # QoS 1 or 2; a session granted QoS 0 would lose what it does not take at once
 _GRANTED = (1, 2)
 
@@ -56,6 +56,10 @@ class ConnectionLost(Exception):
 
 class UnsupportedProtocol(Exception):
     """The broker does not speak this version of MQTT."""
+
+
+class UnreadablePacket(ConnectionLost):
+    """The broker sent what paho cannot read. It sends it again at each connection, before everything behind it."""
 
 
 class MqttConnection:
@@ -189,7 +193,7 @@ class MqttConnection:
             self._read_packets()
         except Exception as error:  # paho raises what its parser raises on packets of no known form
             log.exception("mqtt: a packet could not be read")
-            self._fail(ConnectionLost(f"{self._where} sent a packet that cannot be read ({type(error).__name__})"))
+            self._unreadable(type(error).__name__)
 
     def _read_packets(self) -> None:
         """Read until nothing more is there: `loop_read` takes one packet, and TLS may hold several already."""
@@ -244,9 +248,14 @@ class MqttConnection:
             self._ready.set_result(None)
 
     def _on_disconnect(
-        self, _client: Client, _userdata: Any, _flags: DisconnectFlags, code: ReasonCode, _properties: Any
+        self, _client: Client, _userdata: Any, flags: DisconnectFlags, code: ReasonCode, _properties: Any
     ) -> None:
+        if code.value == _PROTOCOL_ERROR and not flags.is_disconnect_packet_from_server:
+            self._unreadable(code.getName())
         self._fail(ConnectionLost(f"the connection to {self._where} ended: {code.getName()}"))
+
+    def _unreadable(self, why: str) -> None:
+        self._fail(UnreadablePacket(f"{self._where} sent a packet that cannot be read ({why})"))
 
     def _fail(self, error: Exception) -> None:
         for future in (self._ready, self._closed):

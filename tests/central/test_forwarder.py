@@ -1,5 +1,6 @@
 """From the outbox to ClickHouse exactly once: deaths and lost answers at every step, rows it cannot read."""
 
+import asyncio
 import json
 
 import asyncpg
@@ -116,3 +117,23 @@ def test_where_the_engine_cannot_run():
     assert why_no_clickhouse("aarch64", "Features : fp asimd atomics", 8 << 30) is None
     assert "2 GiB" in str(why_no_clickhouse("x86_64", "", 1 << 30))
     assert "armv7l" in str(why_no_clickhouse("armv7l", "", 8 << 30))
+
+
+async def test_an_error_that_nobody_foresaw_is_said_and_ends_nothing(stores, monkeypatch):
+    monkeypatch.setattr("central.forwarder._FAILED", 0.05)
+    store, clickhouse = stores
+    forwarder = Forwarder(store.pool, clickhouse)
+    steps = []
+
+    async def step(_):
+        steps.append(forwarder.last_error)
+        raise asyncpg.InternalClientError("an unknown protocol state")
+
+    forwarder.step = step
+    running = asyncio.create_task(forwarder.run())
+    async with asyncio.timeout(10):
+        while len(steps) < 3:
+            await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert "an unknown protocol state" in steps[-1]

@@ -12,6 +12,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from publisher import Publisher, reading
 from rig import random_device
 
@@ -256,3 +260,24 @@ def test_small_messages_that_want_no_acknowledgement_are_not_read_without_end():
     for _ in range(400):
         link.acknowledge(link._inbox.get_nowait())
     assert link._held == 0
+
+
+async def test_a_message_that_cannot_be_read_does_not_keep_those_behind_it(broker, publisher):
+    """Mosquitto takes properties that paho refuses, and sends the message first at each connection."""
+    other = random_device()
+    password = BrokerFiles(broker.server.passwords, broker.server.access).add(other, device_access(other))
+    broker.reload()
+    async with running(broker) as link:
+        await until(lambda: link.state.connected)
+        strange = Client(CallbackAPIVersion.VERSION2, other, protocol=MQTTProtocolVersion.MQTTv5)
+        strange.username_pw_set(other, password)
+        strange.connect("127.0.0.1", broker.port)
+        strange.loop_start()
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.UserProperty = ("note", "\ufeff")
+        strange.publish(f"patches/v1/{other}/sensor", b"{}", qos=1, properties=properties).wait_for_publish(5)
+        publisher.publish("sensor", reading(publisher.device_id, 1))
+        _, frames = await frames_of(link, 2)
+        assert {frame.device for frame in frames} == {other, publisher.device_id}
+        strange.loop_stop()
+        strange.disconnect()
