@@ -146,16 +146,17 @@ class Ingest:
         except Exception:
             log.exception("deciding failed, set aside")
             draft.back_to(before)
-            return self._decide(draft, _set_aside(item, "internal error: please report it"))
+            return self._decide(draft, _set_aside(item, "internal error: please report it"), anew=anew)
 
     def _decide(self, draft: Draft, item: Item, *, anew: bool = False) -> Fate:
         if isinstance(item, Quarantined):
-            kept = draft.quarantine(item)
+            # What is left for alerts is not for junk that is sent as alerts.
+            kept = draft.quarantine(item, keep=anew or not self._buffer.only_the_reserve)
             return ("quarantined" if kept else "overflowed"), item.sender, None
         record = draft.device(item.device_id)
         if record is None or record.session_id != item.session_id:
             # Unpaired or re-paired since the frame was prepared: not acknowledged as anything it is not.
-            return self._decide(draft, _late(item))
+            return self._decide(draft, _late(item), anew=anew)
         if isinstance(item, NewFacts):
             self._take_facts(draft, record, item)
             return "facts", item.device_id, None
@@ -167,11 +168,11 @@ class Ingest:
         if not add_record(draft, record, _place_of(item), self._gateway_id) and not anew:
             return "duplicate", item.device_id, None
         if isinstance(item, NewRefusal):
-            return self._decide(draft, item.item)
+            return self._decide(draft, item.item, anew=anew)
         if isinstance(item, NewEvent):
             draft.append(item.ready.event, item.ready.lane, item.device_id, item.captured)
             return "durable", item.device_id, item
-        return self._take_adhesion(draft, record, item)
+        return self._take_adhesion(draft, record, item, anew=anew)
 
     def _take_facts(self, draft: Draft, record: DeviceRecord, item: NewFacts) -> None:
         if all(record.facts.get(name) == value for name, value in item.facts.items()):
@@ -201,7 +202,7 @@ class Ingest:
         draft.put_device(record.model_copy(update={"facts": {**record.facts, fact: said}}))
         return "durable", item.device_id, item
 
-    def _take_adhesion(self, draft: Draft, record: DeviceRecord, item: NewAdhesion) -> Fate:
+    def _take_adhesion(self, draft: Draft, record: DeviceRecord, item: NewAdhesion, *, anew: bool) -> Fate:
         waiting = WaitingReport(report=item.report, boot=item.place.boot, sequence=item.place.sequence)
         if record.application is not None:
             made = take_report(draft, record, waiting, self._gateway_id)
@@ -209,7 +210,7 @@ class Ingest:
         if draft.wait(item.device_id, waiting.to_json()):
             return "waiting", item.device_id, item
         reason = "waiting_full: 100 adhesion reports wait already; pair the patch again with --site and --applied-at"
-        return self._decide(draft, _set_aside(item, reason))
+        return self._decide(draft, _set_aside(item, reason), anew=anew)
 
     def _count(self, future: asyncio.Future[list[Fate]]) -> None:
         if future.cancelled() or future.exception():

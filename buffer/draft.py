@@ -247,9 +247,9 @@ class Draft:
 
     # quarantine
 
-    def quarantine(self, item: Quarantined) -> bool:
-        """Keep what could not be used, with its reason. False when the bound is reached: then it is counted, durably,
-        and a gap marker will name it.
+    def quarantine(self, item: Quarantined, *, keep: bool = True) -> bool:
+        """Keep what could not be used, with its reason. False when the bound is reached, or not to `keep`: then it is
+        counted, durably, and a gap marker will name it.
         """
         sender = self._keys.blind("sender", item.sender)
         digest = self._keys.blind("quarantine", item.identity())
@@ -260,7 +260,9 @@ class Draft:
         dek = self._dek(GATEWAY_REF, self._today)
         sealed = dek.seal(item.to_json())
         octets = self._limits.octets_of(sealed)
-        if not self._limits.allow(state.senders.get(sender, 0), state.numbers.get("quarantine_octets", 0) + octets):
+        if not keep or not self._limits.allow(
+            state.senders.get(sender, 0), state.numbers.get("quarantine_octets", 0) + octets
+        ):
             name = item.sender
             if sender not in state.overflow and len(state.overflow) >= _MAX_OVERFLOWING:
                 name = "(many senders)"

@@ -302,6 +302,11 @@ class EventBuffer:
         return self._writer.scales.room
 
     @property
+    def only_the_reserve(self) -> bool:
+        """Is what is left on the disk for urgent events and deletes only?"""
+        return self._writer.scales.only_the_reserve
+
+    @property
     def level(self) -> Level:
         return self._writer.scales.level
 

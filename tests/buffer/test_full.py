@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import json
 import os
 import sqlite3
 import subprocess
@@ -13,13 +14,18 @@ from subprocess import PIPE
 import pytest
 from buffers import EVENTS, NOW, PATCH, append, drain, open_buffer
 from faults import Faults
+from publisher import reading
 from rig import missing
 
+from agent.counters import Counters
+from agent.ingest import Ingest
 from buffer.errors import StoreError
 from buffer.lanes import Lane
 from buffer.medium import Trouble
 from buffer.quarantine import entry
 from buffer.room import Level
+from device_drivers.base import Channel, Frame
+from device_drivers.links.base import Batch
 from schemas.wire import WireEvent
 
 
@@ -275,6 +281,30 @@ async def test_the_reserve_is_kept_for_what_is_urgent(small_disk, monkeypatch, r
     (small_disk / "other.log").unlink()
     await asyncio.wait_for(waiting, 5)
     assert (buffer.trouble, buffer.level) == (None, Level.FINE)
+    await buffer.close()
+
+
+async def test_junk_that_is_sent_as_alerts_does_not_take_what_is_left_for_them(small_disk, monkeypatch):
+    """It is counted by sender, as in a full quarantine."""
+    monkeypatch.setattr("buffer.writer._RETRY_SECONDS", 0.02)
+    buffer = await open_buffer(small_disk, reserve_octets=4 << 20, tick=0.005)
+    await buffer.submit(lambda draft: draft.put_device(PATCH), now=True)
+    fill(small_disk)
+    _, waiting = await doses_until_none_fit(buffer)
+    ingest = Ingest(buffer, "gw-test", Counters())
+
+    async def alert(device_id, payload):
+        frame = Frame(device_id, Channel("mqtt", "alert"), payload, NOW)
+        ((fate, *_),) = await asyncio.wait_for(ingest.receive(Batch([frame]), "mqtt")[0], 5)
+        return fate
+
+    assert {await alert("NFLX_STRANGER", os.urandom(16_000)) for _ in range(300)} == {"overflowed"}
+    assert sum(buffer.overflow.values()) == 300
+    for number in range(50):
+        said = reading(PATCH.device_id, number, alert_triggered=True)
+        assert await alert(PATCH.device_id, json.dumps(said).encode()) == "durable"
+    waiting.cancel()
+    (small_disk / "other.log").unlink()
     await buffer.close()
 
 
