@@ -259,7 +259,7 @@ class Draft:
             return True
         dek = self._dek(GATEWAY_REF, self._today)
         sealed = dek.seal(item.to_json())
-        octets = self._limits.octets_of(sealed)
+        octets = self._limits.octets_of(len(sealed))
         if not keep or not self._limits.allow(
             state.senders.get(sender, 0), state.numbers.get("quarantine_octets", 0) + octets
         ):

@@ -1,9 +1,11 @@
 """The client against servers that misbehave on the wire, and against the real central service."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
+import zstandard
 from samples import envelope
 
 from schemas.envelope import ENVELOPE
@@ -83,6 +85,22 @@ async def test_413_splits_until_the_event_stands_alone():
     found, seen = await against(too_large, events("a.b.1", "a.b.2", "a.b.3"))
     assert all(isinstance(outcome, Refused) for outcome in found)
     assert len(seen) == 5
+
+
+@pytest.mark.parametrize("packed", [True, False])
+async def test_an_answer_is_not_read_without_end(packed):
+    body = zstandard.ZstdCompressor().compress(bytes(64 << 20)) if packed else bytes(8 << 20)
+
+    async def huge(writer, _):
+        encoding = b"content-encoding: zstd\r\n" if packed else b""
+        writer.write(b"HTTP/1.1 200 X\r\n%scontent-length: %d\r\n\r\n" % (encoding, len(body)) + body)
+        with contextlib.suppress(ConnectionError):
+            await writer.drain()
+
+    found, _ = await against(huge, events("a.b.1"))
+    assert found == [
+        Retry("the answer " + ("is packed, which was not asked for" if packed else "has more than 4194304 octets"))
+    ]
 
 
 def answering(status):
