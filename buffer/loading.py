@@ -45,8 +45,8 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
     for ref, dek_id, sealed in await _rows(connection, "SELECT device_ref, dek_id, sealed FROM waiting ORDER BY id"):
         state.waiting[ref] = (*state.waiting.get(ref, ()), Waiting(by_id[dek_id], sealed))
     octets = 0
-    for digest, sender, sealed in await _rows(connection, "SELECT digest, sender, length(sealed) FROM quarantine"):
-        size = limits.octets_of(sealed)
+    for digest, sender, length in await _rows(connection, "SELECT digest, sender, length(sealed) FROM quarantine"):
+        size = limits.octets_of(length)
         state.quarantine[digest] = (sender, size)
         state.senders[sender] = state.senders.get(sender, 0) + 1
         octets += size

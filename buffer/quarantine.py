@@ -50,8 +50,8 @@ class Limits(NamedTuple):
     octets: int = 64 << 20
     per_sender: int = 1_000
 
-    def octets_of(self, sealed: int) -> int:
-        return max(sealed, _LEAST_OCTETS)
+    def octets_of(self, length: int) -> int:
+        return max(length, _LEAST_OCTETS)
 
     def allow(self, entries_of_sender: int, octets: int) -> bool:
         return entries_of_sender < self.per_sender and octets <= self.octets
