@@ -14,6 +14,7 @@ from bleak.backends.scanner import AdvertisementData
 from bleak_retry_connector import establish_connection
 
 from device_drivers import advertising
+from device_drivers.links import ble_bleak
 from device_drivers.links.base import Asked, Batch
 from device_drivers.links.ble_base import (
     BleOptions,
@@ -39,7 +40,6 @@ log = logging.getLogger(__name__)
 _RETRY_SECONDS = 2.0
 # One attempt of bleak takes 20 s at most; the adapter serves nobody else meanwhile.
 _CONNECT_SECONDS = 22.0
-_DISCONNECT_SECONDS = 12.0
 # The patch is heard again before the next.
 _ATTEMPTS = 1
 
@@ -105,6 +105,7 @@ class BleLink:
         try:
             await bluez.open()
             adapter = self._adapter = await bluez.ready_adapter(self._options.adapter)
+            ble_bleak.serving(await bluez.owner())
             await self._adopt(bluez, adapter)
             scanner = Scanner(
                 bluez, adapter, self._on_heard, self._anybody_missing, self._anybody_connected,
@@ -312,10 +313,7 @@ class BleLink:
             log.exception("ble: connection failed device=%s", peer.patch.device_id)
             self._failed(peer, PatchLost("internal error: please report it"))
         finally:
-            # The D-Bus connection of a client must be closed, also where bluetoothd is gone and nothing answers.
-            letting_go = asyncio.create_task(_disconnect(client))
-            _LETTING_GO.add(letting_go)
-            letting_go.add_done_callback(_LETTING_GO.discard)
+            letting_go = ble_bleak.let_go(client)
             if self._lost is not None and not self._lost.done():
                 await asyncio.shield(letting_go)
             peer.connection = None
@@ -381,15 +379,5 @@ class BleLink:
             log.warning("ble: %s", text)
 
 
-# Clients that are being disconnected; kept here because nothing else refers to the tasks.
-_LETTING_GO: set[asyncio.Task[None]] = set()
-
-
 async def _first(futures: Sequence["asyncio.Future[Any]"]) -> None:
     await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-
-
-async def _disconnect(client: BleakClient) -> None:
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(_DISCONNECT_SECONDS):
-            await client.disconnect()

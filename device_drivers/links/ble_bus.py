@@ -91,9 +91,9 @@ class Bluez:
             await self.bus.wait_for_disconnect()  # type: ignore[no-untyped-call] # dbus-fast
         self._on_lost(None, "the D-Bus connection ended")
 
-    async def running(self) -> bool:
-        """Is bluetoothd on the bus?"""
-        return bool((await self._bus_call("NameHasOwner", "s", [BLUEZ]))[0])
+    async def owner(self) -> str:
+        """The unique bus name of bluetoothd: a new one after each start."""
+        return str((await self._bus_call("GetNameOwner", "s", [BLUEZ]))[0])
 
     async def call(
         self, path: str, interface: str, member: str, signature: str = "", body: list[Any] | None = None,

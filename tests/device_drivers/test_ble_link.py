@@ -209,6 +209,9 @@ class Air:
     async def ready_adapter(self, _):
         return ADAPTER
 
+    async def owner(self):
+        return ":1.1"
+
     async def devices(self, _):
         return {}
 

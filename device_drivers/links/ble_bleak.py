@@ -1,0 +1,51 @@
+"""What bleak and its clients keep beyond one life of bluetoothd, and how they let go of it."""
+
+import asyncio
+import contextlib
+import logging
+from weakref import WeakKeyDictionary
+
+from bleak import BleakClient
+from bleak.backends.bluezdbus import manager
+
+log = logging.getLogger(__name__)
+
+_DISCONNECT_SECONDS = 12.0
+# The bluetoothd bleak was last used with, by event loop as bleak's manager
+_SERVING: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
+# Clients that are being disconnected; kept here because nothing else refers to the tasks.
+_LETTING_GO: set[asyncio.Task[None]] = set()
+
+
+def serving(owner: str) -> None:
+    """To be called before bleak is used with the bluetoothd of this unique bus name. What bleak knows of another one is
+    forgotten: a bluetoothd that dies takes no object back, and bleak would go on believing that a patch is connected
+    at an adapter whose name is another by now.
+    """
+    loop = asyncio.get_running_loop()
+    before = _SERVING.get(loop)
+    _SERVING[loop] = owner
+    if before in {None, owner}:
+        return
+    # Private names: bleak offers no other way. Its manager starts anew by itself when its bus has ended.
+    bus = getattr(getattr(manager, "_global_instances", {}).get(loop), "_bus", None)
+    if bus is not None:
+        log.info("ble: another bluetoothd, bleak forgets what it knew")
+        with contextlib.suppress(Exception):
+            bus.disconnect()
+
+
+def let_go(client: BleakClient) -> "asyncio.Task[None]":
+    """Close the link and the client's D-Bus connection, also where bluetoothd is gone and nothing answers, and also
+    when nobody waits for it.
+    """
+    task = asyncio.create_task(_disconnect(client))
+    _LETTING_GO.add(task)
+    task.add_done_callback(_LETTING_GO.discard)
+    return task
+
+
+async def _disconnect(client: BleakClient) -> None:
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(_DISCONNECT_SECONDS):
+            await client.disconnect()
