@@ -32,7 +32,8 @@ async def bonding(links: Callable[[], Sequence[LinkState]], device_id: str, wind
         if reason and down * _POLL > _DOWN_SECONDS:
             note = f"Not bonded yet, the radio is down: {reason}. The bond is made when it is back within the window."
             return {"bond": "waiting", "bond_note": note}
-        states = patch_states(links(), device_id)
+        # A radio that is down says nothing, and does not hide that the others have tried in vain.
+        states = patch_states([link for link in links() if link.connected], device_id)
         if any(state.bonded for state in states):
             return {"bond": "bonded"}
         if states and all(state.pair_again and state.window == window for state in states):

@@ -106,6 +106,7 @@ class BleLink:
             await bluez.open()
             adapter = self._adapter = await bluez.ready_adapter(self._options.adapter)
             ble_bleak.serving(await bluez.owner())
+            self._claims.arrive(adapter.address, adapter.name)
             await self._adopt(bluez, adapter)
             scanner = Scanner(
                 bluez, adapter, self._on_heard, self._anybody_missing, self._anybody_connected,
@@ -127,6 +128,8 @@ class BleLink:
             for peer in self._peers.values():
                 peer.connection = None
                 self._claims.release(peer.patch.device_id)
+            if self._adapter is not None:
+                self._claims.leave(self._adapter.address)
             self._bluez = self._adapter = None
             bluez.close()
 
@@ -153,7 +156,7 @@ class BleLink:
             if strangers
             else None,
         )
-        self._claims.bonded(adapter.name, [r.patch.device_id for r in ours.values() if r.state.bonded])
+        self._claims.bonded(adapter.address, [r.patch.device_id for r in ours.values() if r.state.bonded])
         return devices
 
     # which patch next
@@ -180,15 +183,15 @@ class BleLink:
     def _anybody_connected(self) -> bool:
         return any(peer.state.connected for peer in self._peers.values())
 
+    def _elsewhere(self, peer: Peer, adapter: Adapter) -> str | None:
+        """Another adapter that has the patch's bond, for people."""
+        wished = peer.patch.passkey is not None
+        return self._claims.bonded_elsewhere(peer.patch.device_id, adapter.address, wished=wished)
+
     def _mine(self) -> list[Peer]:
         """Without the patches whose bond another adapter has."""
-        if self._adapter is None:
-            return []
-        return [
-            peer
-            for device_id, peer in self._peers.items()
-            if not self._claims.bonded_elsewhere(device_id, self._adapter.name)
-        ]
+        adapter = self._adapter
+        return [] if adapter is None else [p for p in self._peers.values() if not self._elsewhere(p, adapter)]
 
     def _stays(self) -> bool:
         return stays(len(self._mine()), self._options.policy)
@@ -223,8 +226,8 @@ class BleLink:
     def _next(self, adapter: Adapter) -> Peer | None:
         now = time.monotonic()
         mine = self._mine()
-        for device_id, peer in self._peers.items():
-            if other := self._claims.bonded_elsewhere(device_id, adapter.name):
+        for peer in self._peers.values():
+            if other := self._elsewhere(peer, adapter):
                 peer.say(f"with the adapter {other}", self._clock())
             else:
                 peer.look(self._clock())
@@ -234,7 +237,7 @@ class BleLink:
         chosen = next_patch((peer.candidate(now) for peer in mine), now, self._options.policy, in_use)
         if chosen is None:
             return None
-        if not self._claims.take(chosen, adapter.name):
+        if not self._claims.take(chosen, adapter.address):
             self._peers[chosen].wait(5.0)
             self._peers[chosen].say("with the adapter that reached it first", self._clock())
             return None
@@ -269,6 +272,7 @@ class BleLink:
         peer.bond_tried(outcome, self._clock())
         if outcome.bonded:
             self._patches.bonded(patch.device_id)
+            self._claims.bonded_anew(adapter.address, patch.device_id)
             await self._devices(bluez, adapter)
             await self._connect(peer)
 

@@ -49,11 +49,24 @@ class Missing(NamedTuple):
 
 
 class Claims:
-    """Shared by the links of one gateway: which adapter has which patch, so that two never reach for one."""
+    """Shared by the links of one gateway: which adapter has which patch, so that two never reach for one. An adapter
+    goes by its address; its name, which a dongle may change, is only for people.
+    """
 
     def __init__(self) -> None:
         self._holder: dict[str, str] = {}
         self._bonded: dict[str, str] = {}
+        self._names: dict[str, str] = {}
+        self._up: set[str] = set()
+
+    def arrive(self, adapter: str, name: str) -> None:
+        """The adapter is there, under this name."""
+        self._names[adapter] = name
+        self._up.add(adapter)
+
+    def leave(self, adapter: str) -> None:
+        """The adapter is gone. Its bonds are kept: it may come back."""
+        self._up.discard(adapter)
 
     def take(self, device_id: str, adapter: str) -> bool:
         """May this adapter connect to the patch now?"""
@@ -63,14 +76,25 @@ class Claims:
         self._holder.pop(device_id, None)
 
     def bonded(self, adapter: str, device_ids: Iterable[str]) -> None:
-        """These are bonded on this adapter, and nothing else is."""
-        self._bonded = {known: other for known, other in self._bonded.items() if other != adapter}
-        self._bonded |= dict.fromkeys(device_ids, adapter)
+        """These are bonded on this adapter, and nothing else is. A bond that another which is there has, too, counts
+        for that one.
+        """
+        others = {known: other for known, other in self._bonded.items() if other != adapter}
+        self._bonded = others | {known: adapter for known in device_ids if others.get(known) not in self._up}
 
-    def bonded_elsewhere(self, device_id: str, adapter: str) -> str | None:
-        """Another adapter that holds the patch's bond."""
+    def bonded_anew(self, adapter: str, device_id: str) -> None:
+        """The bond was made just now: older ones of other adapters count no more."""
+        self._bonded[device_id] = adapter
+
+    def bonded_elsewhere(self, device_id: str, adapter: str, *, wished: bool) -> str | None:
+        """Another adapter that holds the patch's bond, for people. `wished`: a person wants it paired now, which
+        comes before the old bond of an adapter that is gone.
+        """
         holder = self._bonded.get(device_id, adapter)
-        return None if holder == adapter else holder
+        if holder == adapter or (wished and holder not in self._up):
+            return None
+        name = self._names.get(holder, holder)
+        return name if holder in self._up else f"{name}, which is gone: plug it in, or pair the patch again"
 
 
 class BlePatches(Protocol):

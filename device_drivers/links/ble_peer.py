@@ -164,5 +164,5 @@ class Peer:
     def radio_lost(self, now: datetime) -> None:
         """The adapter or bluetoothd is gone: nothing known of the air is true any more."""
         self.device, self._heard_at, self._not_before = None, None, 0.0
-        self.state.connected = False
+        self.state.connected, self.state.bonded = False, None
         self.say("waiting for the adapter", now)

@@ -74,6 +74,22 @@ async def test_a_radio_that_is_down_is_named_at_once(monkeypatch):
     assert await waiting.bonding(lambda: [up], PATCH, NOW) == {"bond": "failed", "bond_note": "the passkey is wrong"}
 
 
+async def test_a_radio_that_is_down_neither_says_bonded_nor_hides_that_another_tried_in_vain(monkeypatch):
+    from agent import bonding as waiting
+    from device_drivers.links.ble_base import BleState, PatchState
+
+    monkeypatch.setattr(waiting, "_SECONDS", 0.4)
+    gone = BleState("ble hci0", since=NOW, patches={PATCH: PatchState("waiting for the adapter", bonded=True)})
+    wrong = PatchState("the passkey is wrong", pair_again=True, bonded=False, window=NOW)
+    there = BleState("ble hci1", connected=True, since=NOW, patches={PATCH: wrong})
+    found = await waiting.bonding(lambda: [gone, there], PATCH, NOW)
+    assert found == {"bond": "failed", "bond_note": "the passkey is wrong"}
+    wrong.pair_again, wrong.reason = False, "pairing"
+    found = await waiting.bonding(lambda: [gone, there], PATCH, NOW)
+    assert found["bond"] == "waiting"
+    assert "pairing" in found["bond_note"]
+
+
 def test_a_failed_bond_is_exit_code_1(monkeypatch, tmp_path, capsys):
     from agent import cli, offline
     from agent.control import Answer

@@ -1,16 +1,18 @@
 """What is lost when bluetoothd or an adapter goes, and what must not be. BlueZ is a fake here."""
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from bleak.backends.bluezdbus import manager
+from bleak.backends.device import BLEDevice
 
 from device_drivers.base import GattPlan
 from device_drivers.links import ble
 from device_drivers.links.ble import BleLink
 from device_drivers.links.ble_base import BleOptions, BlePatch, Claims
-from device_drivers.links.ble_bus import Adapter
+from device_drivers.links.ble_bus import Adapter, Known
 from device_drivers.links.ble_policy import Policy
 
 ADDRESS, PATCH = "F0:F1:F2:F3:F4:00", "NFLX_0A1B2C3D"
@@ -106,6 +108,15 @@ def link(patches, claims=None, name="hci0"):
     return BleLink(BleOptions(name, Policy()), patches, claims or Claims())
 
 
+def hears(link, path="/org/bluez/hci1/dev_F0_F1_F2_F3_F4_00"):
+    link._on_heard(BLEDevice(ADDRESS, "patch", {"path": path}), SimpleNamespace(service_data={}, rssi=-50))
+
+
+def bonded_at(adapter):
+    path = f"{adapter.path}/dev_F0_F1_F2_F3_F4_00"
+    return {ADDRESS: Known(path, ADDRESS, bonded=True, connected=False)}
+
+
 async def test_bleak_believes_nothing_that_a_bluetoothd_said_which_is_dead(air, monkeypatch):
     """It goes without a word: bleak has the patch connected at hci0 for ever, and the adapter is hci1 by now."""
     ended = []
@@ -121,3 +132,69 @@ async def test_bleak_believes_nothing_that_a_bluetoothd_said_which_is_dead(air, 
         assert ended == [":1.2"]
         await running.anew()
         assert ended == [":1.2"]
+
+
+async def test_an_adapter_that_comes_back_under_another_name_keeps_its_patches(air, monkeypatch):
+    """BlueZ shows the bond a moment late, as after a start: nothing is left to an adapter that is no more."""
+    reached = []
+
+    async def reach(*_):
+        reached.append(air.adapter.name)
+        await asyncio.sleep(3600)
+
+    made = link(Patches(SECURE, bonded=True), name=air.adapter.address)
+    air.known = bonded_at(air.adapter)
+    async with Running(air, made) as running:
+        monkeypatch.setattr(made, "_reach", reach)
+        assert made.state.patches[PATCH].bonded
+        air.adapter, air.known = adapter("hci1", 1), {}
+        await running.anew()
+        hears(made)
+        await asyncio.sleep(0.05)
+        assert reached == ["hci1"]
+        assert "with the adapter" not in made.state.patches[PATCH].reason
+
+
+def test_a_persons_wish_comes_before_the_bond_of_an_adapter_that_is_gone():
+    first, second = adapter("hci0", 1), adapter("hci1", 2)
+    claims, patches = Claims(), Patches(SECURE, bonded=True)
+    other = link(patches, claims, "hci1")
+    other._adapter = second
+    other._sync()
+    hears(other)
+    claims.arrive(first.address, first.name)
+    claims.arrive(second.address, second.name)
+    claims.bonded(first.address, [PATCH])
+    assert other._next(second) is None
+    assert other.state.patches[PATCH].reason == "with the adapter hci0"
+    claims.leave(first.address)
+    assert other._next(second) is None, "nobody asked for another bond"
+    assert "pair the patch again" in other.state.patches[PATCH].reason
+    patches.patch = replace(patches.patch, passkey=123456)
+    other._sync()
+    assert other._next(second) is other._peers[PATCH]
+
+
+def test_the_newest_bond_counts_when_the_adapter_of_the_old_one_is_back():
+    claims = Claims()
+    claims.arrive("A", "hci0")
+    claims.bonded("A", [PATCH])
+    claims.leave("A")
+    claims.arrive("B", "hci1")
+    claims.bonded_anew("B", PATCH)
+    claims.arrive("A", "hci2")
+    claims.bonded("A", [PATCH])
+    claims.bonded("B", [PATCH])
+    assert claims.bonded_elsewhere(PATCH, "A", wished=True) == "hci1"
+    assert claims.bonded_elsewhere(PATCH, "B", wished=False) is None
+    claims.bonded("B", [])
+    claims.bonded("A", [PATCH])
+    assert claims.bonded_elsewhere(PATCH, "B", wished=False) == "hci2"
+
+
+def test_whether_a_patch_is_bonded_is_not_known_while_the_radio_is_lost():
+    lost = link(Patches(SECURE, bonded=True))
+    lost._sync()
+    lost.state.patches[PATCH].bonded = True
+    lost._down("unplugged")
+    assert lost.state.patches[PATCH].bonded is None
