@@ -86,6 +86,7 @@ class BleLink:
             peer.connection.ask(asked)
 
     async def run(self) -> None:
+        ble_bleak.settle_version()
         while True:
             self._sync()
             try:

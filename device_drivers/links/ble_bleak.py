@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 from bleak import BleakClient
 from bleak.backends.bluezdbus import manager
+from bleak.backends.bluezdbus.version import BlueZFeatures
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +16,13 @@ _DISCONNECT_SECONDS = 12.0
 _SERVING: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
 # Clients that are being disconnected; kept here because nothing else refers to the tasks.
 _LETTING_GO: set[asyncio.Task[None]] = set()
+
+
+def settle_version() -> None:
+    """To be called before bleak connects for the first time."""
+    # bleak runs `bluetoothctl --version` once. Where that is cancelled, as a connect may be at any time, every later
+    # connect waits for its answer for ever. What it asks (BlueZ 5.55 or newer) is so with the 5.66 that we require.
+    BlueZFeatures.checked_bluez_version = BlueZFeatures.supported_version = True
 
 
 def serving(owner: str) -> None:

@@ -5,8 +5,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from bleak.backends.bluezdbus import manager
+from bleak import BleakClient
+from bleak.backends.bluezdbus import client, manager
+from bleak.backends.bluezdbus.version import BlueZFeatures
 from bleak.backends.device import BLEDevice
+from bleak.exc import BleakError
 
 from device_drivers.base import GattPlan
 from device_drivers.links import ble
@@ -198,3 +201,18 @@ def test_whether_a_patch_is_bonded_is_not_known_while_the_radio_is_lost():
     lost.state.patches[PATCH].bonded = True
     lost._down("unplugged")
     assert lost.state.patches[PATCH].bonded is None
+
+
+async def test_bleak_runs_no_program_whose_end_every_connect_would_wait_for(air, monkeypatch):
+    """Cancelled once, bleak's `bluetoothctl --version` leaves an event that nobody sets."""
+    monkeypatch.setattr(BlueZFeatures, "checked_bluez_version", False)
+    monkeypatch.setattr(BlueZFeatures, "_check_bluez_event", asyncio.Event())
+
+    async def refuse():
+        raise BleakError("got as far as BlueZ")
+
+    monkeypatch.setattr(client, "get_global_bluez_manager", refuse)
+    async with Running(air, link(Patches(SECURE))):
+        device = BLEDevice(ADDRESS, "patch", {"path": "/org/bluez/hci0/dev_F0_F1_F2_F3_F4_00"})
+        with pytest.raises(BleakError, match="got as far as BlueZ"):
+            await asyncio.wait_for(BleakClient(device).connect(), 2)
