@@ -73,6 +73,7 @@ class Connection:
         self._stops: set[asyncio.Task[None]] = set()
         self._last = self._last_record = time.monotonic()
         self._client: BleakClient | None = None
+        self._records = {plan.records.records for plan in patch.plans if plan.records is not None}
         self._guarded = {plan.service for plan in patch.plans if plan.authenticated}
         self.step = "connecting"
         # Everything stored is here; and: the patch accepts our bond.
@@ -283,7 +284,8 @@ class Connection:
             await self._client.write_gatt_char(found, write.payload, response=True)
 
     def _notified(self, channel: Channel, value: bytes) -> None:
-        self._last = time.monotonic()
+        if channel in self._records:
+            self._last = time.monotonic()  # not for a battery: it goes on where the sensor hangs
         self._hand_over(channel, value, live=self._fetch is None)
         if self._unacknowledged > 4 * self._options.page:
             self.lost("the buffer takes nothing more: the records stay on the patch")

@@ -171,6 +171,30 @@ async def test_other_values_do_not_keep_a_fetch_alive_that_is_never_answered(mon
         work.result()
 
 
+async def test_other_values_do_not_hide_that_the_records_have_stopped():
+    options = BleOptions("hci0", Policy(), stale_link=0.3)
+    patch = BlePatch(PATCH, ADDRESS, (continuous_glucose.GATT, battery.GATT))
+    client = Client()
+
+    def sink(batch):
+        asyncio.get_running_loop().call_soon(batch.connection.acknowledged)
+
+    patches = Patches()
+    patches.missing = lambda *_: None
+    connection = ble_connection.Connection(patch, patches, options, sink, lambda: datetime.now(UTC))
+    work = asyncio.create_task(connection.run(client, lambda: True))
+    await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0.05)
+        client.heard["2aa7"](None, b"\x00")
+    assert not work.done(), "records keep it"
+    for _ in range(20):
+        await asyncio.sleep(0.05)
+        client.heard["2a19"](None, b"\x50")
+    assert work.done()
+    assert "silent" in work.result()
+
+
 async def test_nobody_is_connected_while_the_buffer_takes_nothing():
     link, _ = heard(Patches())
     link._adapter = ADAPTER
