@@ -128,7 +128,6 @@ class BleLink:
             # A task that is cancelled before its first step, or while it cleans up, could not do this itself.
             for peer in self._peers.values():
                 peer.connection = None
-                self._claims.release(peer.patch.device_id)
             if self._adapter is not None:
                 self._claims.leave(self._adapter.address)
             self._bluez = self._adapter = None
@@ -213,7 +212,7 @@ class BleLink:
                 await self._reach(bluez, adapter, peer)
             finally:
                 if not peer.connection:
-                    self._claims.release(peer.patch.device_id)
+                    self._claims.release(peer.patch.device_id, adapter.address)
 
     async def _forget_unpaired(self, bluez: Bluez, adapter: Adapter) -> None:
         """A person ended these pairings: their bonds go too."""
@@ -322,7 +321,8 @@ class BleLink:
             if self._lost is not None and not self._lost.done():
                 await asyncio.shield(letting_go)
             peer.connection = None
-            self._claims.release(peer.patch.device_id)
+            if self._adapter is not None:
+                self._claims.release(peer.patch.device_id, self._adapter.address)
             self._wake.set()
 
     def _failed(self, peer: Peer, error: PatchLost) -> None:

@@ -65,15 +65,18 @@ class Claims:
         self._up.add(adapter)
 
     def leave(self, adapter: str) -> None:
-        """The adapter is gone. Its bonds are kept: it may come back."""
+        """The adapter is gone, and has no patch any more. Its bonds are kept: it may come back."""
         self._up.discard(adapter)
+        self._holder = {known: holder for known, holder in self._holder.items() if holder != adapter}
 
     def take(self, device_id: str, adapter: str) -> bool:
         """May this adapter connect to the patch now?"""
         return self._holder.setdefault(device_id, adapter) == adapter
 
-    def release(self, device_id: str) -> None:
-        self._holder.pop(device_id, None)
+    def release(self, device_id: str, adapter: str) -> None:
+        """Of what this adapter has; what another has is not touched."""
+        if self._holder.get(device_id) == adapter:
+            del self._holder[device_id]
 
     def bonded(self, adapter: str, device_ids: Iterable[str]) -> None:
         """These are bonded on this adapter, and nothing else is. A bond that another which is there has, too, counts

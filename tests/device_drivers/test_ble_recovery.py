@@ -14,7 +14,7 @@ from bleak.exc import BleakError
 from device_drivers.base import GattPlan
 from device_drivers.links import ble
 from device_drivers.links.ble import BleLink
-from device_drivers.links.ble_base import BleOptions, BlePatch, Claims
+from device_drivers.links.ble_base import BleOptions, BlePatch, Claims, RadioLost
 from device_drivers.links.ble_bus import Adapter, Known
 from device_drivers.links.ble_policy import Policy
 
@@ -63,6 +63,8 @@ class Air:
         await asyncio.sleep(3600)
 
     async def _adapter(self, _):
+        if self.adapter is None:
+            raise RadioLost("no adapter")
         return self.adapter
 
     async def _owner(self):
@@ -216,3 +218,18 @@ async def test_bleak_runs_no_program_whose_end_every_connect_would_wait_for(air,
         device = BLEDevice(ADDRESS, "patch", {"path": "/org/bluez/hci0/dev_F0_F1_F2_F3_F4_00"})
         with pytest.raises(BleakError, match="got as far as BlueZ"):
             await asyncio.wait_for(BleakClient(device).connect(), 2)
+
+
+async def test_an_adapter_that_is_not_there_lets_go_of_nothing_that_another_has(air):
+    claims = Claims()
+    air.adapter = adapter("hci1", 2)
+    async with Running(air, link(Patches(SECURE), claims, "hci1")) as running:
+        assert claims.take(PATCH, "another")
+        air.adapter = None
+        air.lost(None, "gone")
+        async with asyncio.timeout(5):
+            while running.link.state.reason != "no adapter":
+                await asyncio.sleep(0.01)
+        assert not claims.take(PATCH, "a third")
+    claims.leave("another")
+    assert claims.take(PATCH, "a third")
