@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dbus_fast import BusType, DBusError, Message, MessageType, Variant
+from dbus_fast import AuthError, BusType, DBusError, Message, MessageType, Variant
 from dbus_fast.aio import MessageBus
 
 from device_drivers.links.ble_base import RadioLost
@@ -71,13 +71,17 @@ class Bluez:
         self.bus = MessageBus(bus_type=BusType.SYSTEM)
 
     async def open(self) -> None:
-        """Connect and watch; RadioLost where there is no system bus."""
+        """Connect and watch; RadioLost where there is no system bus, or it does not let us in."""
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 await self.bus.connect()
             self.bus.add_message_handler(self._on_message)
             for rule in _MATCHES:
                 await self._bus_call("AddMatch", "s", [rule])
+        except AuthError as error:
+            raise RadioLost(
+                f"the D-Bus system bus does not let us in ({error}): systemctl status dbus, journalctl -u dbus"
+            ) from None
         except (OSError, EOFError, TimeoutError, DBusError, Refused) as error:
             raise RadioLost(f"no D-Bus system bus here ({error or type(error).__name__}): is dbus running?") from None
 

@@ -15,7 +15,7 @@ from device_drivers.base import GattPlan
 from device_drivers.links import ble
 from device_drivers.links.ble import BleLink
 from device_drivers.links.ble_base import BleOptions, BlePatch, Claims, RadioLost
-from device_drivers.links.ble_bus import Adapter, Known
+from device_drivers.links.ble_bus import Adapter, Bluez, Known
 from device_drivers.links.ble_policy import Policy
 
 ADDRESS, PATCH = "F0:F1:F2:F3:F4:00", "NFLX_0A1B2C3D"
@@ -233,3 +233,17 @@ async def test_an_adapter_that_is_not_there_lets_go_of_nothing_that_another_has(
         assert not claims.take(PATCH, "a third")
     claims.leave("another")
     assert claims.take(PATCH, "a third")
+
+
+async def test_a_bus_that_lets_nobody_in_is_said_and_is_no_bug(tmp_path, monkeypatch):
+    async def refuse(reader, writer):
+        await reader.readuntil(b"\r\n")
+        writer.close()
+
+    path = tmp_path / "bus"
+    async with await asyncio.start_unix_server(refuse, path):
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={path}")
+        closed = Bluez(print, print)
+        with pytest.raises(RadioLost, match="does not let us in"):
+            await closed.open()
+        closed.close()
