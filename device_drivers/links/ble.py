@@ -88,13 +88,16 @@ class BleLink:
     async def run(self) -> None:
         ble_bleak.settle_version()
         while True:
-            self._sync()
             try:
+                self._sync()
                 await self._session()
             except RadioLost as error:
                 self._down(str(error))
             except Refused as error:
                 self._down(f"BlueZ refuses: {error}")
+            except Exception:
+                self._down("internal error: please report it")
+                raise
             await asyncio.sleep(_RETRY_SECONDS)
 
     # one life of bluetoothd and of the adapter

@@ -235,6 +235,24 @@ async def test_an_adapter_that_is_not_there_lets_go_of_nothing_that_another_has(
     assert claims.take(PATCH, "a third")
 
 
+@pytest.mark.parametrize("where", ["_next", "_sync"])
+async def test_a_link_that_fails_by_a_bug_does_not_say_that_it_is_connected(air, monkeypatch, where):
+    made = link(Patches(SECURE))
+    async with Running(air, made) as running:
+        made.state.patches[PATCH].connected = True
+
+        def bug(*_):
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(made, where, bug)
+        air.lost(None, "gone")
+        with pytest.raises(KeyError):
+            await asyncio.wait_for(running.task, 5)
+    assert not made.state.connected
+    assert made.state.reason == "internal error: please report it"
+    assert not made.state.patches[PATCH].connected
+
+
 async def test_a_bus_that_lets_nobody_in_is_said_and_is_no_bug(tmp_path, monkeypatch):
     async def refuse(reader, writer):
         await reader.readuntil(b"\r\n")
