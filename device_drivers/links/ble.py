@@ -370,6 +370,8 @@ class BleLink:
         self.state.connected, self.state.since = True, self._clock()
         self.state.reason = f"adapter {adapter.name} ({adapter.address})"
         self.state.connects += 1
+        for peer in self._peers.values():
+            peer.radio_back(self._clock())
         log.info("ble: adapter ready name=%s address=%s", adapter.name, adapter.address)
 
     def _down(self, reason: str) -> None:

@@ -23,6 +23,7 @@ _ASK_BLUEZ = 30.0
 # After an end the patch needs a moment, and BlueZ two seconds, before the link is gone on both sides.
 _PAUSE = 2.0
 _AWAY = 30.0
+_NO_ADAPTER, _UNHEARD = "waiting for the adapter", "not heard since the adapter came back"
 
 
 class Peer:
@@ -83,6 +84,8 @@ class Peer:
     def heard(self, device: BLEDevice, rssi: int, said: Advertised, now: datetime) -> None:
         self.device, self._heard_at, self._said = device, time.monotonic(), said
         self.state.last_heard, self.state.rssi = now, rssi
+        if self.state.reason == _UNHEARD:
+            self.say("heard, waiting for its turn", now)
 
     def forget_device(self) -> None:
         """BlueZ's object of it is gone: it must be heard anew."""
@@ -165,4 +168,9 @@ class Peer:
         """The adapter or bluetoothd is gone: nothing known of the air is true any more."""
         self.device, self._heard_at, self._not_before = None, None, 0.0
         self.state.connected, self.state.bonded = False, None
-        self.say("waiting for the adapter", now)
+        self.say(_NO_ADAPTER, now)
+
+    def radio_back(self, now: datetime) -> None:
+        """The adapter is there again; the patch may have gone meanwhile."""
+        if self.state.reason == _NO_ADAPTER:
+            self.say(_UNHEARD, now)

@@ -265,3 +265,21 @@ async def test_a_bus_that_lets_nobody_in_is_said_and_is_no_bug(tmp_path, monkeyp
         with pytest.raises(RadioLost, match="does not let us in"):
             await closed.open()
         closed.close()
+
+
+async def test_a_patch_that_is_away_does_not_wait_for_an_adapter_that_is_there(air):
+    made = link(Patches(SECURE, bonded=True))
+    state = made.state.patches
+    async with Running(air, made) as running:
+        assert state[PATCH].reason == "not heard yet"
+        air.adapter = None
+        air.lost(None, "gone")
+        async with asyncio.timeout(5):
+            while made.state.reason != "no adapter":
+                await asyncio.sleep(0.01)
+        assert state[PATCH].reason == "waiting for the adapter"
+        air.adapter = adapter("hci0", 1)
+        await running.up(2)
+        assert state[PATCH].reason == "not heard since the adapter came back"
+        hears(made)
+        assert state[PATCH].reason == "heard, waiting for its turn"
