@@ -48,13 +48,18 @@ def adhesion_event(record: DeviceRecord, waiting: WaitingReport, gateway_id: str
     return ready
 
 
-def take_report(draft: Draft, record: DeviceRecord, waiting: WaitingReport, gateway_id: str) -> Ready | None:
-    """Store the report's event when it differs from the last one of this wear; None when nothing changed."""
-    if record.adhesion == waiting.report.adhesion_quality:
+def take_report(
+    draft: Draft, record: DeviceRecord, waiting: WaitingReport, gateway_id: str, *, old: bool = False
+) -> Ready | None:
+    """Store the report's event when it differs from the last one of this wear; None when nothing changed. An `old` one
+    is stored in any case, and is not what the next is compared with.
+    """
+    if not old and record.adhesion == waiting.report.adhesion_quality:
         return None
     ready = adhesion_event(record, waiting, gateway_id)
     draft.append(ready.event, ready.lane, record.device_id)
-    draft.put_device(record.model_copy(update={"adhesion": waiting.report.adhesion_quality}))
+    if not old:
+        draft.put_device(record.model_copy(update={"adhesion": waiting.report.adhesion_quality}))
     return ready
 
 

@@ -100,6 +100,15 @@ def name_given_up(gateway_id: str) -> Callable[[Draft], int]:
     return decide
 
 
+def named_by(body: bytes) -> GapMarker | None:
+    """What an event's body names as missing, where it is a gap marker."""
+    try:
+        data = from_json(body)["data"]
+        return GapMarker.model_validate(data, strict=False) if data["kind"] == "gap_marker" else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 def quarantine_overflow(rows: list[tuple[bytes, int, str, str, bytes]], gateway_id: str) -> Callable[[Draft], int]:
     """One marker per sender whose refused frames a full quarantine could not keep."""
 

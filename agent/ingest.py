@@ -164,7 +164,7 @@ class Ingest:
             settle(draft, record, item.access, self._gateway_id)
             return "settled", item.device_id, None
         if isinstance(item, NewStatus):
-            return self._take_status(draft, record, item)
+            return self._take_status(draft, record, item, anew=anew)
         if not add_record(draft, record, _place_of(item), self._gateway_id) and not anew:
             return "duplicate", item.device_id, None
         if isinstance(item, NewRefusal):
@@ -183,10 +183,10 @@ class Ingest:
                 end(draft, record, access, facts, self._gateway_id)
         draft.put_device(record.model_copy(update={"facts": facts}))
 
-    def _take_status(self, draft: Draft, record: DeviceRecord, item: NewStatus) -> Fate:
+    def _take_status(self, draft: Draft, record: DeviceRecord, item: NewStatus, *, anew: bool) -> Fate:
         """Compared with what this patch last said under the same code: an event only when it differs."""
         fact, said = f"said_{item.data['code']}", f"{item.data['severity']} {item.data.get('detail', '')}"
-        if record.facts.get(fact) == said:
+        if not anew and record.facts.get(fact) == said:
             return "unchanged", item.device_id, None
         made = make_event(
             EventType.AUDIT_TRAIL,
@@ -199,13 +199,14 @@ class Ingest:
         if isinstance(made, Unfit):
             raise TypeError(f"a device status made no event: {made.reason}")
         draft.append(made.event, made.lane, item.device_id, item.captured)
-        draft.put_device(record.model_copy(update={"facts": {**record.facts, fact: said}}))
+        if not anew:
+            draft.put_device(record.model_copy(update={"facts": {**record.facts, fact: said}}))
         return "durable", item.device_id, item
 
     def _take_adhesion(self, draft: Draft, record: DeviceRecord, item: NewAdhesion, *, anew: bool) -> Fate:
         waiting = WaitingReport(report=item.report, boot=item.place.boot, sequence=item.place.sequence)
         if record.application is not None:
-            made = take_report(draft, record, waiting, self._gateway_id)
+            made = take_report(draft, record, waiting, self._gateway_id, old=anew)
             return ("durable" if made else "unchanged"), item.device_id, item
         if draft.wait(item.device_id, waiting.to_json()):
             return "waiting", item.device_id, item

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from agent.gaps import append_marker, device_id_of
+from agent.gaps import append_marker, device_id_of, named_by
 from buffer.draft import Draft
 from buffer.lanes import lane_of
 from buffer.quarantine import Quarantined, printable
@@ -86,8 +86,14 @@ def discard(entries: Iterable[tuple[Quarantined, bytes | None]], gateway_id: str
 
     def decide(draft: Draft) -> int:
         gone: dict[tuple[str, str], list[Quarantined]] = {}
+        again = 0
         for item, digest in entries:
-            if digest and draft.drop_quarantined(digest):
+            if not digest or not draft.drop_quarantined(digest):
+                continue
+            if item.channel == UPSTREAM and (marker := named_by(b64decode(item.payload))):
+                append_marker(draft, marker, gateway_id)  # under a new key and time: what it names stays named
+                again += 1
+            else:
                 gone.setdefault((item.sender, item.reason), []).append(item)
         for (sender, reason), items in gone.items():
             marker = GapMarker(
@@ -98,6 +104,6 @@ def discard(entries: Iterable[tuple[Quarantined, bytes | None]], gateway_id: str
                 last_at=max(item.received_at for item in items),
             )
             append_marker(draft, marker, gateway_id)
-        return sum(map(len, gone.values()))
+        return again + sum(map(len, gone.values()))
 
     return decide

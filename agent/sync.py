@@ -2,16 +2,18 @@
 
 import asyncio
 import logging
+from base64 import b64decode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from agent.counters import Counters
-from agent.gaps import unreadable_rows
+from agent.gaps import named_by, unreadable_rows
 from buffer.draft import Draft
 from buffer.errors import NotNowError
 from buffer.lanes import Lane, next_lane
+from buffer.lost import Lost
 from buffer.quarantine import Quarantined, entry
 from buffer.room import Level
 from buffer.store import Claim, EventBuffer
@@ -279,6 +281,8 @@ def refused_rows(lane: Lane, refused: Sequence[tuple[int, Quarantined]]) -> Call
     def decide(draft: Draft) -> None:
         draft.forget([row for row, _ in refused], lane)
         for _, item in refused:
-            draft.quarantine(item)
+            marker = None if draft.quarantine(item) else named_by(b64decode(item.payload))
+            if marker:  # or what it names would be named by nothing
+                draft.give_up(Lost(**marker.model_dump(include=set(Lost.model_fields))))
 
     return decide

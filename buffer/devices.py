@@ -49,3 +49,9 @@ class DeviceRecord(Model):
     application: Application | None = None
     adhesion: AdhesionQuality | None = None
     facts: dict[str, int | str] = {}
+
+
+def words_of(gateway_id: str, day: str, record: DeviceRecord | None) -> list[bytes]:
+    """What the events of one patch and day repeat."""
+    about = (record.device_id, record.patient, record.session_id) if record else ()
+    return [word.encode() for word in (gateway_id, f"{day}T", *about) if word]

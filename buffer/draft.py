@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
-from buffer.devices import DeviceRecord, Former
+from buffer.devices import DeviceRecord, Former, words_of
 from buffer.errors import SealError
 from buffer.held import UNKNOWN_DAY, Held, Moment, seal_held
 from buffer.keys import KEY_LENGTH, KeyRing
@@ -375,7 +375,7 @@ class Draft:
         key = os.urandom(KEY_LENGTH)
         epoch = self._keys.epoch
         wrapped = self._keys.wrap(key, dek_context(dek_id, device_ref, day, epoch, CURRENT_DICTIONARY))
-        dek = Dek(dek_id, key, words=_words(self._state.gateway_id, day, record))
+        dek = Dek(dek_id, key, words=words_of(self._state.gateway_id, day, record))
         row = (dek_id, device_ref, day, epoch, CURRENT_DICTIONARY, wrapped, dek.sealed_words())
         self._ops.append(Op(INSERT_DEK, row))
         self._journal.set(self._state.deks, (device_ref, day), dek)
@@ -394,9 +394,3 @@ class Draft:
         total = mapping.get(key, 0) + by
         self._journal.set(mapping, key, total)
         return total
-
-
-def _words(gateway_id: str, day: str, record: DeviceRecord | None) -> list[bytes]:
-    """What the events of one patch and day repeat."""
-    about = (record.device_id, record.patient, record.session_id) if record else ()
-    return [word.encode() for word in (gateway_id, f"{day}T", *about) if word]

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiosqlite
 
+from buffer.database import open_reader
 from buffer.errors import MediumError, NotNowError, SealError
 from buffer.held import UNKNOWN_DAY, Held, open_held
 from buffer.keys import KeyRing
@@ -117,10 +118,14 @@ class Look:
     async def overflow_rows(self) -> list[tuple[bytes, int, str, str, bytes]]:
         """(blind sender, count, first, last, JSON that names the sender) per sender."""
         sql = "SELECT sender, count, first_at, last_at, dek_id, sealed FROM overflow"
-        return [
-            (sender, count, first, last, (await self.dek(dek_id)).open(sealed))
-            for sender, count, first, last, dek_id, sealed in await self.rows(sql)
-        ]
+        found = []
+        for sender, count, first, last, dek_id, sealed in await self.rows(sql):
+            try:
+                about = (await self.dek(dek_id)).open(sealed)
+            except SealError:
+                about = b'{"sender": "(damaged)"}'
+            found.append((sender, count, first, last, about))
+        return found
 
     async def unused_deks(self, before_day: str) -> list[int]:
         """Data keys of days before `before_day` (YYYY-MM-DD) that no row needs."""
@@ -129,8 +134,14 @@ class Look:
         return [row[0] for row in await self.rows(sql, (before_day,))]
 
     async def quick_check(self) -> bool:
-        """Does SQLite find the file sound?"""
-        rows: Any = await self.rows("PRAGMA quick_check(1)")
+        """Does SQLite find the file sound? It reads all of it: on a connection of its own, or nothing is claimed
+        meanwhile.
+        """
+        connection = await open_reader(self._path)
+        try:
+            rows: Any = await self.rows("PRAGMA quick_check(1)", connection=connection)
+        finally:
+            await connection.close()
         return bool(rows[0][0] == "ok")
 
     async def crowds(self) -> list[Crowd]:

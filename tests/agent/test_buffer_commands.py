@@ -7,21 +7,29 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from buffers import open_buffer
 from glucose import CLAIMS, NOW, PATCH, RECORD, START
 from rig import BATCH, PATIENT, make_gateway
+from upstreams import Upstream
 
 from agent.counters import Counters
 from agent.ingest import Ingest
+from agent.jobs import Jobs
 from agent.pairing import unpair
 from agent.quarantine_commands import quarantine
+from agent.sync import Sync
+from buffer.devices import Application
 from buffer.lanes import Lane
-from buffer.quarantine import entry
+from buffer.lost import Lost
+from buffer.quarantine import Limits, entry
 from device_drivers.base import Channel, Frame
 from device_drivers.device_types import DEVICE_TYPES, Defaults
 from device_drivers.emulated import cgm, cgm_capture
 from device_drivers.links.base import Batch
 from device_drivers.profiles.continuous_glucose import FEATURE, MEASUREMENT, SESSION_START
 from schemas.event_types import EventType
+from uploader.backoff import Backoff
+from uploader.base import Refused
 
 SENSOR = Channel("mqtt", "sensor")
 
@@ -144,6 +152,51 @@ async def test_what_is_given_up_is_named(gateway):
     assert (marker["kind"], marker["count"], marker["device_id"]) == ("gap_marker", 2, PATCH)
     assert "discarded by hand" in marker["reason"]
     assert "There is no entry 1" in await by_hand(gateway, action="discard", ids=[1])
+
+
+@pytest.mark.parametrize("kept", [1_000, 0])
+async def test_what_a_marker_names_stays_named(tmp_path, kept):
+    """Refused by the upstream, then discarded by hand, or not kept where the quarantine is full."""
+    buffer = await open_buffer(tmp_path, tick=0.005, limits=Limits(per_sender=kept))
+    lost = Lost(device_id=PATCH, count=5_000, first_at=NOW, last_at=NOW)
+    await buffer.submit(lambda draft: draft.give_up(lost), now=True)
+    jobs = Jobs(buffer)
+    await jobs._gap_markers()
+    upstream = Upstream(Refused("its time is in the future"))
+    sync = Sync(buffer, upstream, Backoff(0.01, 0.02), Counters(), batch_events=9, batch_octets=1 << 20)
+    while await sync.step() is not None:
+        pass
+    await buffer.submit(lambda _: None, now=True)
+    assert buffer.quarantined == min(1, kept)
+    ingest = Ingest(buffer, "gw-test", Counters())
+    assert await quarantine(buffer, ingest, {"action": "discard"}) == {"discarded": min(1, kept)}
+    await jobs._gap_markers()
+    claim = await buffer.claim(Lane.URGENT, 10, 1 << 20)
+    told = [json.loads(event.body)["data"] for event in claim.events]
+    assert [each["count"] for each in told if each.get("device_id") == PATCH] == [5_000]
+    await buffer.close()
+
+
+async def test_an_old_adhesion_report_is_not_what_the_next_is_compared_with(gateway):
+    def report(sequence, quality):
+        body = {"device_id": PATCH, "boot": 1, "sequence": sequence, "adhesion_quality": quality}
+        body["timestamp"] = (NOW + timedelta(minutes=sequence)).isoformat()
+        return Batch([Frame(PATCH, Channel("mqtt", "adhesion"), json.dumps(body).encode(), NOW)])
+
+    async def said(*arguments):
+        ((fate, *_),) = await gateway.ingest.receive(report(*arguments), "mqtt")[0]
+        return fate
+
+    await gateway.buffer.submit(unpair(PATCH), now=True)
+    assert await said(1, "good") == "quarantined"
+    application = Application(site="abdomen", applied_at=NOW)
+    paired = RECORD.model_copy(update={"transport": "mqtt", "device_type": "insulin_patch", "application": application})
+    await gateway.buffer.submit(lambda draft: draft.put_device(paired), now=True)
+    assert await said(2, "poor") == "durable"
+    assert (await by_hand(gateway, action="requeue"))["requeued"][0]["fate"] == "durable"
+    assert await said(3, "good") == "durable"
+    qualities = [data["adhesion_quality"] for data in await gateway.stored(Lane.DOSAGE)]
+    assert qualities == ["poor", "good", "good"]
 
 
 @pytest.mark.parametrize(

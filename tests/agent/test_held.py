@@ -226,9 +226,15 @@ def test_a_held_row_opens_only_as_what_it_is():
             dek.open(sealed, lane)
 
 
-def test_the_moment_of_this_machine():
-    assert moment_now().boot == moment_now().boot
+def test_the_moment_of_this_machine(monkeypatch, tmp_path):
+    """As the unit says it, since its sandbox hides the kernel's file; the same in both forms."""
     assert moment_now().monotonic <= moment_now().monotonic
+    kernel = moment_now().boot
+    monkeypatch.setattr("buffer.held._BOOT_ID", tmp_path / "hidden")
+    assert moment_now().boot == moment_now().boot != kernel
+    monkeypatch.setenv("PATCH_GATEWAY_BOOT_ID", kernel)
+    assert moment_now().boot == kernel
+    assert "-" not in kernel
 
 
 def test_only_the_time_of_capture_changes():

@@ -17,6 +17,7 @@ from agent.jobs import Jobs
 from agent.sync import Sync
 from buffer.devices import DeviceRecord
 from buffer.lanes import Lane
+from buffer.lost import Lost
 from buffer.quarantine import Limits
 from buffer.store import EventBuffer
 from device_drivers.base import Channel, Frame
@@ -168,6 +169,25 @@ async def test_a_full_quarantine_is_named_by_a_gap_marker_that_is_uploaded(buffe
     }  # fmt: skip
     await ingest.receive(batch(b"bad 9"), "mqtt")[0]
     assert sum(buffer.overflow.values()) == 1
+
+
+async def test_a_damaged_count_of_what_was_not_kept_stops_no_marker(buffer):
+    ingest = Ingest(buffer, "gw-test", Counters())
+    for number in range(5):
+        await ingest.receive(batch(b"bad %d" % number), "mqtt")[0]
+    await buffer._connection.execute("UPDATE overflow SET sealed = zeroblob(40)")
+    await buffer.submit(lambda draft: draft.give_up(Lost(count=7, first_at=NOW, last_at=NOW)), now=True)
+    assert await Jobs(buffer)._gap_markers() == "2 markers"
+    claim = await buffer.claim(Lane.URGENT, 10, 1 << 20)
+    assert sorted(json.loads(event.body)["data"]["count"] for event in claim.events) == [3, 7]
+
+
+async def test_while_the_file_is_checked_rows_are_claimed(buffer):
+    async def busy(*_):
+        raise AssertionError("the check has a connection of its own")
+
+    buffer.look.connection.execute_fetchall = busy
+    assert await Jobs(buffer)._quick_check() == "ok"
 
 
 async def test_nothing_of_the_alerts_topic_waits_for_the_tick(tmp_path):
