@@ -18,6 +18,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from device_drivers.links.tasks import in_daemon_thread
+
 log = logging.getLogger(__name__)
 
 Protocol = Literal["5", "3.1.1"]
@@ -111,7 +113,7 @@ class MqttConnection:
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
                 # Name resolution, TCP and TLS block, and no timeout of theirs covers all three.
-                await self._loop.run_in_executor(None, self._connect)
+                await in_daemon_thread(self._connect)
                 self._attach()
                 await self._ready
         except TimeoutError:

@@ -1,7 +1,8 @@
-"""The end of tasks that belong to a connection or an adapter."""
+"""Tasks and threads of a connection: how they end."""
 
 import asyncio
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _AGAIN_SECONDS = 1.0
@@ -18,3 +19,31 @@ async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_AGAIN_SECONDS)
     await asyncio.gather(*ending, return_exceptions=True)
+
+
+async def in_daemon_thread(function: Callable[[], None]) -> None:
+    """Run what may block for as long as a name server likes, and raise what it raises. Neither the end of the process
+    waits for it, nor whoever needs one of the threads that all share.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def tell(error: BaseException | None) -> None:
+        if not done.done():
+            done.set_result(None) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        told: BaseException | None = None
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001 - told to whoever waits
+            told = error
+        try:
+            loop.call_soon_threadsafe(tell, told)
+        except RuntimeError:
+            pass  # the loop is closed
+        finally:
+            told = None  # or what it holds, such as a socket, goes only with the next collection of cycles
+
+    threading.Thread(target=run, daemon=True).start()
+    await done

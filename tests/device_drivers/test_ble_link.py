@@ -9,7 +9,7 @@ from bleak.backends.device import BLEDevice
 from dbus_fast import MessageType
 
 from device_drivers.base import GattPlan
-from device_drivers.links import ble, ble_connection, ble_pairing, ble_scanner, tasks
+from device_drivers.links import ble, ble_connection, ble_pairing, ble_scanner
 from device_drivers.links.ble import BleLink
 from device_drivers.links.ble_base import BleOptions, BlePatch, Claims, Missing, PatchLost, RadioLost
 from device_drivers.links.ble_bus import Adapter, Bluez, Known
@@ -268,24 +268,6 @@ async def test_an_adapter_that_goes_in_the_moment_a_connection_ends_is_noticed(m
     assert not link.state.connected
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-
-
-async def test_a_task_that_swallows_its_cancellation_is_cancelled_again(monkeypatch):
-    monkeypatch.setattr(tasks, "_AGAIN_SECONDS", 0.02)
-    swallowed = []
-
-    async def deaf():
-        while len(swallowed) < 3:
-            try:
-                await asyncio.sleep(3600)
-            except asyncio.CancelledError:
-                swallowed.append(1)
-        raise RadioLost("at last")
-
-    task = asyncio.create_task(deaf())
-    await asyncio.sleep(0)
-    await asyncio.wait_for(tasks.end([task]), 5)
-    assert len(swallowed) == 3
 
 
 async def test_a_bond_that_bluez_shows_late_is_found_within_seconds_and_nobody_is_sent_to_the_patch():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -245,6 +246,7 @@ async def test_tls(broker, folder):
             assert not link.state.connected
     finally:
         server.stop()
+    gc.collect()
 
 
 def test_small_messages_that_want_no_acknowledgement_are_not_read_without_end():
