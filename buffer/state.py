@@ -58,9 +58,8 @@ class State:
     overflow: dict[bytes, int] = field(default_factory=dict)
     lost: dict[str | None, Lost] = field(default_factory=dict)
     lanes: dict[Lane, int] = field(default_factory=dict)
-    numbers: dict[str, int] = field(
-        default_factory=dict
-    )  # own, last_dek, last_event, last_ref, held, quarantine_octets
+    # own, last_dek, last_event, last_ref, held, quarantine_octets
+    numbers: dict[str, int] = field(default_factory=dict)
 
 
 class Stored(NamedTuple):
