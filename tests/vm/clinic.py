@@ -7,6 +7,7 @@ import time
 from urllib.parse import urlsplit
 
 import asyncpg
+from lines import PATIENCE
 from rig import BATCH, PATIENT
 from ward import Ward
 
@@ -137,9 +138,10 @@ class Clinic:
 
     @staticmethod
     def wait_for(condition, seconds=60, shown=lambda: ""):
-        deadline = time.monotonic() + seconds
+        """`seconds` are times PATIENCE."""
+        deadline = time.monotonic() + seconds * PATIENCE
         while not (found := condition()):
-            assert time.monotonic() < deadline, f"it did not happen within {seconds} s: {shown()}"
+            assert time.monotonic() < deadline, f"it did not happen within {seconds * PATIENCE} s: {shown()}"
             time.sleep(0.3)
         return found
 

@@ -9,6 +9,7 @@ import pytest
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # vm, ward, clinic
 
+from lines import PATIENCE  # noqa: E402
 from vm import VM, VMError  # noqa: E402
 
 
@@ -16,7 +17,7 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.vm)
-            item.add_marker(pytest.mark.timeout(240))
+            item.add_marker(pytest.mark.timeout(240 * PATIENCE))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,9 @@ import contextlib
 import socket
 import threading
 
+# By how much a machine may be slower than the one that limits were set on: they are for what hangs.
+PATIENCE = 4
+
 
 class Lines:
     """Lines of text that a guest program writes to a virtio-serial port, collected as they come."""
@@ -34,7 +37,7 @@ class Lines:
             return next((line for line in self.lines if line.startswith(start)), None)
 
         with self._arrived:
-            line = self._arrived.wait_for(found, timeout)
+            line = self._arrived.wait_for(found, timeout * PATIENCE)
         if line is None:
             raise TimeoutError(f"no {start!r} line in {self.lines[-10:]}")
         return line

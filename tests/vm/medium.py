@@ -40,7 +40,7 @@ class Medium:
             self.disk.fail_commit(kind)
             provoke()
             with suppress(AssertionError):
-                Clinic.wait_for(noticed, 15)
+                Clinic.wait_for(noticed, 8)
                 return
         raise UnnoticedError(f"nobody notices that a {kind} fails")
 

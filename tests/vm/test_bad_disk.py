@@ -4,6 +4,7 @@ import errno
 import random
 
 import pytest
+from lines import PATIENCE
 from medium import STATE
 from station import CUTS, SEED, station_in
 
@@ -45,7 +46,7 @@ def all_there_once(station):
     assert station.status()["upstream"]["deduped"] == 0
 
 
-@pytest.mark.timeout(60 + 60 * CUTS)
+@pytest.mark.timeout(PATIENCE * (60 + 60 * CUTS))
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_a_power_cut_loses_nothing_acknowledged(station, keep):
     """Of what was not flushed nothing is left, or half of the sectors."""
@@ -57,7 +58,7 @@ def test_a_power_cut_loses_nothing_acknowledged(station, keep):
         all_there_once(station)
 
 
-@pytest.mark.timeout(TRIES * 120 * CUTS)
+@pytest.mark.timeout(PATIENCE * TRIES * 120 * CUTS)
 def test_after_a_moment_of_failed_writes_nothing_acknowledged_is_lost(station):
     """The daemon ends, is started, acknowledges again; what it then acknowledges is on the disk too."""
     station.run(f"systemctl enable patch-gateway && sync -f / && sync -f {STATE}").ok()

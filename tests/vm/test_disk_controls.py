@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from clinic import Clinic
+from lines import PATIENCE
 from medium import STATE, Medium, UnnoticedError
 from vm import VM
 
@@ -67,7 +68,7 @@ async def stored(database):
     return found
 
 
-@pytest.mark.timeout(TRIES * 150)
+@pytest.mark.timeout(PATIENCE * TRIES * 150)
 @pytest.mark.parametrize(
     ("fault", "mutant"),
     [

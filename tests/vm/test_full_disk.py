@@ -6,7 +6,8 @@ import pytest
 from medium import STATE
 from station import station_in
 
-WATCHDOG = 12
+WATCHDOG = 24
+STALL = 36  # longer than the watchdog
 BALLAST = f"{STATE}/ballast"
 STATUS = "/opt/patch-gateway/venv/bin/patch-gateway status"
 
@@ -50,10 +51,10 @@ def test_a_disk_that_stalls_is_waited_for(station, same_process):
     station.load.start()
     station.wait_acknowledged(200)
     start = time.monotonic()
-    station.disk.stall(20)
-    assert station.disk.hit.wait(10)
+    station.disk.stall(STALL)
+    assert station.disk.hit.wait(40)
     station.wait_acknowledged(400)
-    assert time.monotonic() - start > 20
+    assert time.monotonic() - start > STALL
     assert station.lost() == set()
 
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from clinic import Clinic
+from lines import PATIENCE
 from publisher import Publisher, reading
 from station import CUTS, MQTT, SEED
 
@@ -58,7 +59,7 @@ def clinic(vm, central, broker):
     made.close()
 
 
-@pytest.mark.timeout(150 + 120 * CUTS)
+@pytest.mark.timeout(PATIENCE * (150 + 120 * CUTS))
 def test_every_acknowledged_record_is_there_once(clinic, broker):
     rng = random.Random(SEED)
     device_id = clinic.pair_mqtt()

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from lines import Lines
+from lines import PATIENCE, Lines
 
 KERNEL_COMMAND_LINE = (
     "console=ttyS0 loglevel=4 panic=1 mitigations=off random.trust_cpu=on net.ifnames=0 audit=0 apparmor=0 nokaslr"
@@ -114,12 +114,13 @@ class VM:
     # ---- commands
 
     def run(self, command: str, timeout: float = 60, stdin: str = "") -> Result:
-        """Run a shell command in the guest. Status 124 means it was killed after `timeout` seconds."""
+        """Run a shell command in the guest. Status 124 means it was killed after `timeout` seconds (times PATIENCE)."""
         reply: Future[Result] = Future()
         process = self.process  # a boot in another thread brings a new one, which will not answer
         with self._lock:
             self._last_id = number = self._last_id + 1
         self._waiting[number] = reply
+        timeout *= PATIENCE
         self._send({"id": number, "cmd": command, "timeout": timeout, "in": stdin})
         deadline = time.monotonic() + timeout + 15
         while time.monotonic() < deadline:

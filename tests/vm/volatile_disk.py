@@ -80,14 +80,15 @@ class VolatileDisk:
     # power
 
     def cut(self, keep: float = 0.0, rng: random.Random | None = None, unflushed: int = 0) -> int:
-        """No power, no answers, as soon as so many sectors are not flushed (within 30 s). Each is kept with probability
-        `keep`, both of the superblock or none: ext4 cannot be mounted where that is torn. How many there were.
+        """No power, no answers, as soon as so many sectors are not flushed (within 120 s). Each is kept with the
+        probability `keep`, both of the superblock or none: ext4 cannot be mounted where that is torn. How many there
+        were.
         """
         rng = rng or random.Random()
         with self._power:
             self._cut_at = unflushed
             self._off_if_due()
-            if not self._power.wait_for(lambda: not self._on, 30):
+            if not self._power.wait_for(lambda: not self._on, 120):
                 raise TimeoutError(f"{len(self._cache)} sectors are not flushed, not {unflushed}")
             found = len(self._cache)
             kept = {at: sector for at, sector in self._cache.items() if rng.random() < keep}
