@@ -81,6 +81,7 @@ class MqttConnection:
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self._messages: list[MQTTMessage] = []
         self._octets = 0
+        self._opening: asyncio.Timeout | None = None
         self._socket: Any = None
         self._reading = False
         self.session_present = False
@@ -111,7 +112,7 @@ class MqttConnection:
     async def open(self) -> None:
         """Connect, resume the session and subscribe; ConnectionLost or UnsupportedProtocol."""
         try:
-            async with asyncio.timeout(_OPEN_SECONDS):
+            async with asyncio.timeout(_OPEN_SECONDS) as self._opening:
                 # Name resolution, TCP and TLS block, and no timeout of theirs covers all three.
                 await in_daemon_thread(self._connect)
                 self._attach()
@@ -209,6 +210,9 @@ class MqttConnection:
                 self._loop.call_soon(self._read)
                 break
         if self._messages:
+            if self._opening is not None and not (self._ready.done() or self._opening.expired()):
+                # A resumed session delivers before it answers: that is an answer, too.
+                self._opening.reschedule(self._loop.time() + _OPEN_SECONDS)
             messages, self._messages, self._octets = self._messages, [], 0
             self._on_messages(self, messages)
 
@@ -217,7 +221,8 @@ class MqttConnection:
         self._octets += len(message.payload)
 
     def _no_writer(self, _client: Client, _userdata: Any, sock: Any) -> None:
-        self._loop.remove_writer(sock)
+        if sock.fileno() >= 0:  # a client that was abandoned says so when it is collected
+            self._loop.remove_writer(sock)
 
     def _write(self) -> None:
         self._client.loop_write()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import ssl
+import time
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from types import SimpleNamespace
@@ -283,3 +284,24 @@ async def test_a_message_that_cannot_be_read_does_not_keep_those_behind_it(broke
         assert {frame.device for frame in frames} == {other, publisher.device_id}
         strange.loop_stop()
         strange.disconnect()
+
+
+async def test_a_session_that_delivers_for_long_before_it_answers_is_not_ended(broker, publisher, monkeypatch):
+    """On a slow machine: connecting again would only bring the same once more."""
+    async with running(broker) as link:
+        await until(lambda: link.state.connected)
+    for sequence in range(3_000):
+        publisher.publish("sensor", reading(publisher.device_id, sequence))
+    await until(lambda: publisher.waiting == 0)
+    monkeypatch.setattr("device_drivers.links.mqtt_connection._OPEN_SECONDS", 0.6)
+    take = MqttLink._on_messages
+
+    def slowly(self, connection, messages):
+        time.sleep(len(messages) / 2_000)
+        take(self, connection, messages)
+
+    monkeypatch.setattr(MqttLink, "_on_messages", slowly)
+    async with running(broker) as link:
+        _, frames = await frames_of(link, 3_000)
+        await until(lambda: link._connection is not None and link._connection._ready.done())
+    assert len(frames) == len({frame.payload for frame in frames}) == 3_000

@@ -20,6 +20,7 @@ url = "http://10.0.2.2:{port}"
 api_key_file = "/etc/patch-gateway/api-key"
 retry_first_seconds = 0.2
 retry_most_seconds = 1
+deadline_seconds = 120
 
 [ble]
 {ble}
