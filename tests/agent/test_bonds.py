@@ -1,5 +1,6 @@
 """Passkeys, windows and bonds of a BLE patch: what is kept, what is shown, what is said."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from glucose import NOW, PATCH, RECORD
@@ -88,6 +89,25 @@ async def test_a_radio_that_is_down_neither_says_bonded_nor_hides_that_another_t
     found = await waiting.bonding(lambda: [gone, there], PATCH, NOW)
     assert found["bond"] == "waiting"
     assert "pairing" in found["bond_note"]
+
+
+async def test_a_daemon_with_much_to_do_answers_in_time_all_the_same(monkeypatch):
+    """The client waits 30 s by the clock, however few looks the daemon finds time for: here one each 3 s."""
+    from agent import bonding as waiting
+    from device_drivers.links.ble_base import BleState, PatchState
+
+    now = [0.0]
+
+    async def busy(_):
+        now[0] += 3.0
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "time", lambda: now[0])
+    monkeypatch.setattr(waiting.asyncio, "sleep", busy)
+    there = BleState("ble hci1", connected=True, since=NOW, patches={PATCH: PatchState("pairing")})
+    found = await waiting.bonding(lambda: [there], PATCH, NOW)
+    assert found["bond"] == "waiting"
+    assert now[0] < 25
 
 
 def test_a_failed_bond_is_exit_code_1(monkeypatch, tmp_path, capsys):
