@@ -46,7 +46,7 @@ def test_refused_bonds(clinic):
 def test_twelve_patches_at_once(clinic):
     """More than stay connected: each is visited, drained and dropped, the one with the oldest data first."""
     patches = [clinic.ward.add(index, passkey=100_000 + index, minutes=40 + index) for index in range(12)]
-    clinic.start("visit_seconds = 10\nscan_silence_seconds = 20")
+    clinic.start("visit_seconds = 10")
     left = dict.fromkeys(patches)
     for _ in range(6):  # as at the bedside: whoever was not bonded yet is paired again
         numbers = [100_000 + patches.index(patch) for patch in left]
