@@ -35,7 +35,7 @@ HOMES = {
     "httpx": ("uploader/ingest_api.py", "central", "agent/demo/scene.py"),
     "paho": ("device_drivers/links", "device_drivers/emulated/mqtt_publisher.py", "agent/demo/fleet.py"),
     "bleak": ("device_drivers/links",),
-    "bleak_retry_connector": ("device_drivers/links/ble.py",),
+    "bleak_retry_connector": ("device_drivers/links/ble_bleak.py",),
     "dbus_fast": ("device_drivers/links",),
     "bumble": ("device_drivers/emulated",),
     "apscheduler": ("agent/jobs.py",),

@@ -4,14 +4,12 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from bleak import BleakClient
 from bleak.backends.device import BLEDevice
 from bleak.backends.scanner import AdvertisementData
-from bleak_retry_connector import establish_connection
 
 from device_drivers import advertising
 from device_drivers.links import ble_bleak
@@ -31,17 +29,14 @@ from device_drivers.links.ble_config import read_main_conf, supervision_warning
 from device_drivers.links.ble_connection import BleBatch, Connection
 from device_drivers.links.ble_pairing import bond
 from device_drivers.links.ble_peer import Peer
-from device_drivers.links.ble_policy import next_patch, stays
+from device_drivers.links.ble_policy import Listening, stays
 from device_drivers.links.ble_scanner import Scanner
-from device_drivers.links.tasks import end
+from device_drivers.links.tasks import end, first
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 2.0
-# One attempt of bleak takes 20 s at most; the adapter serves nobody else meanwhile.
-_CONNECT_SECONDS = 22.0
-# The patch is heard again before the next.
-_ATTEMPTS = 1
+_STRAY_SECONDS = 30.0
 
 
 class BleLink:
@@ -65,6 +60,7 @@ class BleLink:
         self._unpaired: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
+        self._listening = Listening()
         self._bluez: Bluez | None = None
         self._adapter: Adapter | None = None
         self._lost: asyncio.Future[str] | None = None
@@ -111,7 +107,7 @@ class BleLink:
             adapter = self._adapter = await bluez.ready_adapter(self._options.adapter)
             ble_bleak.serving(await bluez.owner())
             self._claims.arrive(adapter.address, adapter.name)
-            await self._adopt(bluez, adapter)
+            await self._end_strays(bluez, adapter)
             scanner = Scanner(
                 bluez, adapter, self._on_heard, self._anybody_missing, self._anybody_connected,
                 self._options.scan_silence,
@@ -120,7 +116,7 @@ class BleLink:
                 asyncio.create_task(each) for each in (scanner.run(), self._dispatch(bluez, adapter), bluez.ended())
             ]
             self._up(adapter)
-            await _first([*work, self._lost])
+            await first([*work, self._lost])
             if self._lost.done():
                 raise RadioLost(self._lost.result())
             for task in work:
@@ -136,14 +132,16 @@ class BleLink:
             self._bluez = self._adapter = None
             bluez.close()
 
-    async def _adopt(self, bluez: Bluez, adapter: Adapter) -> None:
-        """Links that an earlier process left up would look like ours: they are ended, their bonds stay."""
-        self._sync()
-        ours = {peer.patch.address for peer in self._peers.values()}
-        for address, known in (await self._devices(bluez, adapter)).items():
-            if known.connected and address in ours:
-                with contextlib.suppress(Refused):
-                    await bluez.call(known.path, "org.bluez.Device1", "Disconnect")
+    async def _end_strays(self, bluez: Bluez, adapter: Adapter) -> None:
+        """Links of our patches that nobody here has: an earlier process left them, or a connect that was given up came
+        about all the same. Such a patch does not advertise, and would never be heard again. Bonds stay.
+        """
+        devices = await self._devices(bluez, adapter)
+        for peer in self._peers.values():
+            known = devices.get(peer.patch.address)
+            if known and known.connected and not peer.connection:
+                log.info("ble: ending a link that nobody here has device=%s", peer.patch.device_id)
+                await bluez.disconnect(known)
 
     async def _devices(self, bluez: Bluez, adapter: Adapter) -> dict[str, Known]:
         """What BlueZ knows, compared with the registry."""
@@ -201,9 +199,13 @@ class BleLink:
 
     async def _dispatch(self, bluez: Bluez, adapter: Adapter) -> None:
         """One connect at a time, for ever."""
+        looked = time.monotonic()
         while True:
             self._wake.clear()
             self._sync()
+            if time.monotonic() - looked > _STRAY_SECONDS:
+                await self._end_strays(bluez, adapter)
+                looked = time.monotonic()
             await self._forget_unpaired(bluez, adapter)
             peer = self._next(adapter)
             if peer is None:
@@ -237,7 +239,8 @@ class BleLink:
         if self._waiting > self._options.page:
             return None  # the buffer takes nothing: what it has not taken would only grow
         in_use = sum(peer.connection is not None for peer in mine)
-        chosen = next_patch((peer.candidate(now) for peer in mine), now, self._options.policy, in_use)
+        candidates = [peer.candidate(now) for peer in mine]
+        chosen = self._listening.next_patch(candidates, now, self._options.policy, in_use)
         if chosen is None:
             return None
         if not self._claims.take(chosen, adapter.address):
@@ -271,6 +274,7 @@ class BleLink:
         assert peer.device is not None
         peer.bond_starts(self._clock())
         outcome = await bond(bluez, adapter, peer.device.details["path"], passkey)
+        self._listening.connected(time.monotonic())
         log.info("ble: %s device=%s", outcome.reason, patch.device_id)
         peer.bond_tried(outcome, self._clock())
         if outcome.bonded:
@@ -286,21 +290,15 @@ class BleLink:
         peer.say("connecting", self._clock())
         peer.connection = connection
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                client = await establish_connection(
-                    BleakClient,
-                    peer.device,
-                    patch.device_id,
-                    disconnected_callback=lambda _: connection.lost("the link was lost"),
-                    max_attempts=_ATTEMPTS,
-                    use_services_cache=False,
-                )
+            client = await ble_bleak.connect(peer.device, patch.device_id, lambda: connection.lost("the link was lost"))
         except BaseException as error:
             peer.connection = None
             if not isinstance(error, Exception):
                 raise
             self._failed(peer, PatchLost(f"does not connect ({str(error) or type(error).__name__})"))
             return
+        finally:
+            self._listening.connected(time.monotonic())
         task = asyncio.create_task(self._serve(peer, connection, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -387,7 +385,3 @@ class BleLink:
         elif self.state.warnings.get(name) != text:
             self.state.warnings[name] = text
             log.warning("ble: %s", text)
-
-
-async def _first(futures: Sequence["asyncio.Future[Any]"]) -> None:
-    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)

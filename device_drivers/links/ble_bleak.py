@@ -3,15 +3,22 @@
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
 from bleak import BleakClient
 from bleak.backends.bluezdbus import manager
 from bleak.backends.bluezdbus.version import BlueZFeatures
+from bleak.backends.device import BLEDevice
+from bleak_retry_connector import establish_connection
 
 log = logging.getLogger(__name__)
 
-_DISCONNECT_SECONDS = 12.0
+# One attempt of bleak takes 20 s at most; the adapter serves nobody else meanwhile.
+_CONNECT_SECONDS, _DISCONNECT_SECONDS = 22.0, 12.0
+# The patch is heard again before the next.
+_ATTEMPTS = 1
+_LOST_LINKS = 3
 # The bluetoothd bleak was last used with, by event loop as bleak's manager
 _SERVING: WeakKeyDictionary[asyncio.AbstractEventLoop, str] = WeakKeyDictionary()
 # Clients that are being disconnected; kept here because nothing else refers to the tasks.
@@ -41,6 +48,35 @@ def serving(owner: str) -> None:
         log.info("ble: another bluetoothd, bleak forgets what it knew")
         with contextlib.suppress(Exception):
             bus.disconnect()
+
+
+async def connect(device: BLEDevice, name: str, on_lost: Callable[[], None]) -> BleakClient:
+    """One attempt, which ends with the third link that is lost at once. `on_lost` is told when the link is lost later;
+    TimeoutError, or what bleak raises.
+    """
+    # Bleak begins anew as long as its time lasts: fifty links to a patch that lost its bond, at the cost of its
+    # battery, and nobody else is heard meanwhile.
+    client: BleakClient | None = None
+    lost = 0
+
+    def on_disconnected(_: BleakClient) -> None:
+        nonlocal lost
+        if client is not None:
+            on_lost()
+            return
+        lost += 1
+        if lost >= _LOST_LINKS:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                limit.reschedule(0)
+
+    try:
+        async with asyncio.timeout(_CONNECT_SECONDS) as limit:
+            client = await establish_connection(
+                BleakClient, device, name, on_disconnected, max_attempts=_ATTEMPTS, use_services_cache=False
+            )
+    except TimeoutError:
+        raise TimeoutError("the link is lost at once" if lost else "no answer") from None
+    return client
 
 
 def let_go(client: BleakClient) -> "asyncio.Task[None]":

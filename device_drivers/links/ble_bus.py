@@ -158,6 +158,11 @@ class Bluez:
     async def power(self, adapter: Adapter, on: bool) -> None:
         await self.call(adapter.path, _PROPERTIES, "Set", "ssv", [ADAPTER, "Powered", Variant("b", on)])
 
+    async def disconnect(self, known: Known) -> None:
+        """End a link, or the connect that is under way; whether it did shows in `devices`."""
+        with contextlib.suppress(Refused, RadioLost):
+            await self.call(known.path, DEVICE, "Disconnect")
+
     async def remove(self, adapter: Adapter, path: str) -> None:
         """Forget a device and its bond: only at a person's request, or a bond just made that must not stay."""
         await self.call(adapter.path, ADAPTER, "RemoveDevice", "o", [path])

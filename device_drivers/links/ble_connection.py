@@ -15,7 +15,7 @@ from device_drivers.advertising import short_uuid
 from device_drivers.base import Channel, Frame, RecordAccess, Write
 from device_drivers.links.base import Asked, Batch, Exhausted
 from device_drivers.links.ble_base import BleOptions, BlePatch, BlePatches, BondLost, PatchLost
-from device_drivers.links.tasks import end
+from device_drivers.links.tasks import end, first
 from device_drivers.record_access import Ended, Fetch, Sweep
 from device_drivers.writes import permitted
 
@@ -107,7 +107,7 @@ class Connection:
         self._client = client
         work = asyncio.create_task(self._work(stay))
         try:
-            await asyncio.wait({work, self._lost}, return_when=asyncio.FIRST_COMPLETED)
+            await first([work, self._lost])
             return await work if work.done() else self._lost.result()
         finally:
             await end((work, *self._stops))

@@ -4,11 +4,14 @@ Up to `stay_connected` patches on an adapter stay connected. Above that a patch 
 drain its records, drop; the oldest data first, an urgent flag before all.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 # An advertisement is fresh this long: BlueZ's discovery repeats itself every 10.5 s. Nobody fresher answers a connect.
 FRESH_SECONDS = 15.0
+# While an adapter connects, BlueZ's discovery stands still: after so long without a break it gets one.
+_LISTEN_EVERY, _LISTEN_SECONDS = 15.0, 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,9 @@ def next_patch(candidates: Iterable[Candidate], now: float, policy: Policy, in_u
     ready = [
         item
         for item in known
-        if not item.connected
-        and item.heard_at is not None
-        and now - item.heard_at <= FRESH_SECONDS
-        and now >= item.not_before
+        if _wanted(item, now, policy, staying=staying)
+        and _heard(item, now)
         and in_use < policy.slots - (not item.first())
-        and (staying or _due(item, now, policy))
     ]
     if not ready:
         return None
@@ -65,6 +65,41 @@ def next_patch(candidates: Iterable[Candidate], now: float, policy: Policy, in_u
         ready, key=lambda item: (not item.first(), -1.0 if item.data_at is None else item.data_at, item.device_id)
     )
     return best.device_id
+
+
+class Listening:
+    """Keeps an adapter that always has somebody to connect to from never hearing the others; times as in Candidate."""
+
+    def __init__(self) -> None:
+        self._connected_at = self._listened_at = -math.inf
+
+    def connected(self, now: float) -> None:
+        """A connect came to its end, whichever."""
+        self._connected_at = now
+
+    def next_patch(self, candidates: Iterable[Candidate], now: float, policy: Policy, in_use: int) -> str | None:
+        """As the function of this name; None also while those who are due and not heard are listened for. Who goes
+        first does not wait for that.
+        """
+        known = list(candidates)
+        if now - self._connected_at >= _LISTEN_SECONDS:
+            self._listened_at = now
+        elif now - self._listened_at > _LISTEN_EVERY and self._missed(known, now, policy):
+            known = [item for item in known if item.first()]
+        return next_patch(known, now, policy, in_use)
+
+    @staticmethod
+    def _missed(known: list[Candidate], now: float, policy: Policy) -> bool:
+        staying = stays(len(known), policy)
+        return any(_wanted(item, now, policy, staying=staying) and not _heard(item, now) for item in known)
+
+
+def _wanted(item: Candidate, now: float, policy: Policy, *, staying: bool) -> bool:
+    return not item.connected and now >= item.not_before and (staying or _due(item, now, policy))
+
+
+def _heard(item: Candidate, now: float) -> bool:
+    return item.heard_at is not None and now - item.heard_at <= FRESH_SECONDS
 
 
 def _due(item: Candidate, now: float, policy: Policy) -> bool:

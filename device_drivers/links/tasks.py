@@ -21,6 +21,11 @@ async def end(tasks: Iterable["asyncio.Task[Any]"]) -> None:
     await asyncio.gather(*ending, return_exceptions=True)
 
 
+async def first(futures: Iterable["asyncio.Future[Any]"]) -> None:
+    """Return when one of them is done."""
+    await asyncio.wait(list(futures), return_when=asyncio.FIRST_COMPLETED)
+
+
 async def in_daemon_thread(function: Callable[[], None]) -> None:
     """Run what may block for as long as a name server likes, and raise what it raises. Neither the end of the process
     waits for it, nor whoever needs one of the threads that all share.

@@ -1,10 +1,13 @@
 """Which patch is connected to next, and the words about main.conf: plain functions."""
 
+from dataclasses import replace
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, strategies as st
 
 from device_drivers.links.ble_config import supervision_warning
-from device_drivers.links.ble_policy import FRESH_SECONDS, Candidate, Policy, backoff, next_patch, stays
+from device_drivers.links.ble_policy import FRESH_SECONDS, Candidate, Listening, Policy, backoff, next_patch, stays
 
 NOW = 10_000.0
 DAY = 86_400.0
@@ -85,6 +88,49 @@ def test_the_chosen_one_can_be_reached_and_nobody_urgent_waits_behind_it(known, 
     reachable = [i for i in known if not i.connected and i.heard_at and NOW - i.heard_at <= FRESH_SECONDS]
     if not best.first():
         assert not [item for item in reachable if item.first() and item.not_before <= NOW]
+
+
+def visits(candidates, seconds, each=1.0):
+    """Whom an adapter visits that is at it without a break: times and names. Who is visited is heard by that."""
+    listening, now, chosen = Listening(), NOW, []
+    while now < NOW + seconds:
+        name = listening.next_patch(candidates, now, POLICY, 0)
+        if name is None:
+            now += 0.5
+            continue
+        chosen.append((now, name))
+        now += each
+        listening.connected(now)
+        visited = {"heard_at": now, "data_at": now}
+        candidates = [replace(item, **visited) if item.device_id == name else item for item in candidates]
+    return chosen
+
+
+def pauses(chosen):
+    times = [time for time, _ in chosen]
+    return [later - time for time, later in pairwise(times) if later - time > 3]
+
+
+BUSY = [heard(name, data_at=NOW - DAY, news=True) for name in ("a", "b")]
+
+
+def test_an_adapter_that_is_always_busy_listens_for_those_it_does_not_hear():
+    paused = pauses(visits(crowd(*BUSY), 120))
+    assert len(paused) == 4
+    assert set(paused) == {9.0}
+
+
+def test_who_hears_everybody_or_is_not_busy_makes_no_pause():
+    assert pauses(visits(crowd(*BUSY, total=2), 120)) == []
+    assert pauses(visits([*BUSY, Candidate("away", not_before=NOW + 600)], 120)) == []
+    connected = [replace(item, connected=True) for item in crowd(total=12)]
+    assert pauses(visits([*BUSY, *connected], 120)) == []
+
+
+def test_who_goes_first_does_not_wait_while_the_adapter_listens():
+    waiting = crowd(heard("a", data_at=NOW - DAY), heard("pairs", wants_pairing=True))
+    assert {name for _, name in visits(waiting, 60)} == {"pairs"}
+    assert pauses(visits(waiting, 60)) == []
 
 
 def test_backoff_grows_and_ends():

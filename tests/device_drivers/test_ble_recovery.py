@@ -12,7 +12,7 @@ from bleak.backends.device import BLEDevice
 from bleak.exc import BleakError
 
 from device_drivers.base import GattPlan
-from device_drivers.links import ble
+from device_drivers.links import ble, ble_bleak
 from device_drivers.links.ble import BleLink
 from device_drivers.links.ble_base import BleOptions, BlePatch, Claims, RadioLost
 from device_drivers.links.ble_bus import Adapter, Bluez, Known
@@ -283,3 +283,34 @@ async def test_a_patch_that_is_away_does_not_wait_for_an_adapter_that_is_there(a
         assert state[PATCH].reason == "not heard since the adapter came back"
         hears(made)
         assert state[PATCH].reason == "heard, waiting for its turn"
+
+
+class Dropping:
+    """bleak where each link is lost at once, `times` in a row."""
+
+    def __init__(self, times):
+        self.links, self._times = 0, times
+
+    async def __call__(self, _class, device, _name, on_disconnected, **_):
+        while self.links < self._times:
+            self.links += 1
+            on_disconnected(None)
+            await asyncio.sleep(0)
+        self.client = SimpleNamespace(lose=lambda: on_disconnected(None))
+        return self.client
+
+
+@pytest.mark.parametrize(("times", "links"), [(0, 0), (2, 2), (50, 3)])
+async def test_a_link_that_is_lost_at_once_is_not_made_again_and_again(monkeypatch, times, links):
+    dropping, told = Dropping(times), []
+    monkeypatch.setattr(ble_bleak, "establish_connection", dropping)
+    device = BLEDevice(ADDRESS, PATCH, {})
+    if times > links:
+        with pytest.raises(TimeoutError, match="lost at once"):
+            await ble_bleak.connect(device, PATCH, lambda: told.append("lost"))
+    else:
+        client = await ble_bleak.connect(device, PATCH, lambda: told.append("lost"))
+        assert told == []
+        client.lose()
+        assert told == ["lost"]
+    assert dropping.links == links

@@ -63,6 +63,20 @@ def test_twelve_patches_at_once(clinic):
     assert clinic.audit("sequence_gap") == []
 
 
+def test_a_link_that_nobody_here_has_is_ended(clinic):
+    """Another program's, or of a connect that was given up: such a patch does not advertise."""
+    patch = clinic.ward.add(7, passkey=123456, minutes=2)
+    clinic.start("stay_connected = 0\nvisit_seconds = 60")
+    clinic.pair(patch)
+    clinic.wait_complete(patch)
+    clinic.wait_for(lambda: not patch.connections, 30)
+    device = "/org/bluez/hci0/dev_" + patch.address.replace(":", "_")
+    clinic.vm.run(f"busctl --timeout=30 call org.bluez {device} org.bluez.Device1 Connect", 60).ok()
+    assert patch.connections
+    patch.sensor.measure_until(7)
+    clinic.wait_complete(patch)
+
+
 def test_where_the_registry_and_bluez_differ(clinic):
     """Unpaired while the daemon was down, and a bond that BlueZ lost: both are said; `unpair` takes the bond along."""
     ours, lost, gone = (clinic.ward.add(index, passkey=123456, minutes=2) for index in (4, 5, 6))

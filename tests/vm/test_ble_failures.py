@@ -120,11 +120,14 @@ def test_the_gatt_table_changes(clinic, patches):
 def test_the_patch_loses_its_half_of_the_bond(clinic, patches):
     """Said once, not tried for ever; the label brings it back."""
     patch, other = patches
+    links = []
+    patch.device.on("connection", links.append)
     patch.forget_bond()
     clinic.ward.call(patch.lose_link)
     more([patch])
     clinic.wait_for(lambda: clinic.radio(patch)["pair_again"], 120, lambda: clinic.radio(patch))
     assert "pair it again" in clinic.radio(patch)["reason"]
+    assert len(links) < 12
     failures = clinic.radio(patch)["failures"]
     time.sleep(5)
     assert clinic.radio(patch)["failures"] == failures
