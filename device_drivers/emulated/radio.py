@@ -64,7 +64,7 @@ class GatewayController(Controller):
         super().send_hci_packet(packet)
 
     def on_hci_reset_command(self, command: hci.HCI_Reset_Command) -> hci.HCI_StatusReturnParameters:
-        self.deaf = False
+        self.deaf, self.pending_le_connection = False, None
         return super().on_hci_reset_command(command)
 
     def on_hci_le_create_connection_cancel_command(

@@ -203,10 +203,10 @@ class BleLink:
         while True:
             self._wake.clear()
             self._sync()
+            await self._forget_unpaired(bluez, adapter)
             if time.monotonic() - looked > _STRAY_SECONDS:
                 await self._end_strays(bluez, adapter)
                 looked = time.monotonic()
-            await self._forget_unpaired(bluez, adapter)
             peer = self._next(adapter)
             if peer is None:
                 with contextlib.suppress(TimeoutError):
@@ -333,7 +333,7 @@ class BleLink:
         suspicious = peer.failed(str(error), self._clock())
         if isinstance(error, BondLost):
             peer.bond_lost("the patch does not know this gateway's bond any more", self._clock())
-        elif suspicious and peer.patch.authenticated and peer.state.bonded:
+        elif suspicious and peer.patch.authenticated and (peer.state.bonded or peer.lost_bond):
             peer.bond_lost(
                 "heard, but it does not connect: too far away (bring it closer) or lost its bond", self._clock()
             )

@@ -76,6 +76,8 @@ async def connect(device: BLEDevice, name: str, on_lost: Callable[[], None]) -> 
             )
     except TimeoutError:
         raise TimeoutError("the link is lost at once" if lost else "no answer") from None
+    if not client.is_connected:  # lost between its last answer and here
+        on_lost()
     return client
 
 

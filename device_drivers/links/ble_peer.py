@@ -12,8 +12,10 @@ from device_drivers.links.ble_connection import Connection
 from device_drivers.links.ble_pairing import Bonding
 from device_drivers.links.ble_policy import FRESH_SECONDS, Candidate, backoff
 
-# A patch that is heard, is bonded, and does not connect so often in a row has lost its half of the bond.
-_SUSPICIOUS = 3
+# A patch that is heard, is bonded, and does not connect so often in a row, for so long, has lost its half of the bond.
+_SUSPICIOUS, _SUSPICIOUS_SECONDS = 3, 60.0
+# Failures that are so far apart are none in a row: it was away meanwhile.
+_ROW_SECONDS = 900.0
 # A passkey leaks one bit with each wrong attempt.
 _BOND_TRIES = 3
 _PAIR_AGAIN = "pair it again: patch-gateway pair, with its label or --passkey"
@@ -37,6 +39,8 @@ class Peer:
         self.lost_bond = False
         self._heard_at: float | None = None
         self._data_at: float | None = None
+        self._fails_since = 0.0
+        self._tried_at: float | None = None
         self._not_before = 0.0
         self._bond_tries = 0
         self._said = NOTHING
@@ -55,6 +59,7 @@ class Peer:
             connected=self.connection is not None,
             heard_at=self._heard_at if self.device else None,
             data_at=self._data_at,
+            tried_at=self._tried_at,
             not_before=self._not_before,
             urgent=self._said.urgent and (self._data_at is None or now - self._data_at > _AWAY),
             news=said is not None and said != self._known_sequence,
@@ -111,6 +116,7 @@ class Peer:
     def ended(self, reason: str, complete: bool, now: datetime) -> None:
         """The connection ended without a fault of the patch, or the link was lost."""
         self.state.connected = False
+        self._tried_at = time.monotonic()
         self.say(reason, now)
         self.wait(_PAUSE)
         if complete:
@@ -124,11 +130,15 @@ class Peer:
 
     def failed(self, reason: str, now: datetime) -> bool:
         """The patch did not do what was asked. True when it happens too often for a bond that both sides have."""
+        at = time.monotonic()
+        if not self.state.failures or self._tried_at is None or at - self._tried_at > _ROW_SECONDS:
+            self.state.failures, self._fails_since = 0, at
+        self._tried_at = at
         self.state.connected = False
         self.state.failures += 1
         self.say(reason, now)
         self.wait(backoff(self.state.failures))
-        return self.state.failures >= _SUSPICIOUS
+        return self.state.failures >= _SUSPICIOUS and at - self._fails_since >= _SUSPICIOUS_SECONDS
 
     def bond_lost(self, reason: str, now: datetime) -> None:
         """Do not try again and again: a person must help. Now and then all the same: it may have been the distance."""

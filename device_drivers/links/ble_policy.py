@@ -25,14 +25,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One patch, times on one monotonic clock: when it was last heard, when its data were last complete here, and
-    before when it must not be tried again. `wants_pairing`: a person waits for it.
+    """One patch, times on one monotonic clock: when it was last heard, when its data were last complete here, when it
+    was last tried, and before when it must not be tried again. `wants_pairing`: a person waits for it.
     """
 
     device_id: str
     connected: bool = False
     heard_at: float | None = None
     data_at: float | None = None
+    tried_at: float | None = None
     not_before: float = 0.0
     urgent: bool = False
     news: bool = False
@@ -61,10 +62,7 @@ def next_patch(candidates: Iterable[Candidate], now: float, policy: Policy, in_u
     ]
     if not ready:
         return None
-    best = min(
-        ready, key=lambda item: (not item.first(), -1.0 if item.data_at is None else item.data_at, item.device_id)
-    )
-    return best.device_id
+    return min(ready, key=lambda item: (not item.first(), _since(item), item.device_id)).device_id
 
 
 class Listening:
@@ -72,6 +70,7 @@ class Listening:
 
     def __init__(self) -> None:
         self._connected_at = self._listened_at = -math.inf
+        self._pause_at: float | None = None
 
     def connected(self, now: float) -> None:
         """A connect came to its end, whichever."""
@@ -79,19 +78,28 @@ class Listening:
 
     def next_patch(self, candidates: Iterable[Candidate], now: float, policy: Policy, in_use: int) -> str | None:
         """As the function of this name; None also while those who are due and not heard are listened for. Who goes
-        first does not wait for that.
+        first does not wait for that, nor make it longer.
         """
         known = list(candidates)
-        if now - self._connected_at >= _LISTEN_SECONDS:
+        quiet_since = self._connected_at if self._pause_at is None else min(self._connected_at, self._pause_at)
+        if now - quiet_since >= _LISTEN_SECONDS:
             self._listened_at = now
-        elif now - self._listened_at > _LISTEN_EVERY and self._missed(known, now, policy):
+        if now - self._listened_at > _LISTEN_EVERY and self._missed(known, now, policy):
+            self._pause_at = now if self._pause_at is None else self._pause_at
             known = [item for item in known if item.first()]
+        else:
+            self._pause_at = None
         return next_patch(known, now, policy, in_use)
 
     @staticmethod
     def _missed(known: list[Candidate], now: float, policy: Policy) -> bool:
         staying = stays(len(known), policy)
         return any(_wanted(item, now, policy, staying=staying) and not _heard(item, now) for item in known)
+
+
+def _since(item: Candidate) -> float:
+    """How long it waits. One that is tried and fails does not go first for ever."""
+    return max(-1.0 if time is None else time for time in (item.data_at, item.tried_at))
 
 
 def _wanted(item: Candidate, now: float, policy: Policy, *, staying: bool) -> bool:

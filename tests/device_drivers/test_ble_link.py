@@ -9,7 +9,7 @@ from bleak.backends.device import BLEDevice
 from dbus_fast import MessageType
 
 from device_drivers.base import GattPlan
-from device_drivers.links import ble, ble_connection, ble_pairing, ble_scanner
+from device_drivers.links import ble, ble_connection, ble_pairing, ble_peer, ble_scanner
 from device_drivers.links.ble import BleLink
 from device_drivers.links.ble_base import BleOptions, BlePatch, Claims, Missing, PatchLost, RadioLost
 from device_drivers.links.ble_bus import Adapter, Bluez, Known
@@ -289,3 +289,17 @@ async def test_a_bond_that_bluez_shows_late_is_found_within_seconds_and_nobody_i
     link._next(ADAPTER)
     assert not peer.state.pair_again
     assert peer.state.bonded
+
+
+@pytest.mark.parametrize(("apart", "said_at"), [(1.0, 6), (21.0, 4), (2_000.0, None)])
+def test_a_bond_is_called_lost_after_a_minute_of_failures_and_not_of_a_few_seconds(monkeypatch, apart, said_at):
+    clock = [10_000.0]
+    monkeypatch.setattr(ble_peer, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    link, peer = heard(Patches(bonded=True))
+    peer.state.bonded, said = True, []
+    for _ in range(12):
+        link._failed(peer, PatchLost("does not connect (the link is lost at once)"))
+        said.append(peer.state.pair_again)
+        clock[0] = max(clock[0] + apart, peer._not_before)
+    assert said.index(True) + 1 == said_at if said_at else not any(said)
+    assert not said_at or "pair it again" in peer.state.reason

@@ -44,6 +44,12 @@ def test_oldest_data_first_and_never_seen_before_all():
     assert next_patch(waiting[:2] + waiting[3:], NOW, POLICY, 0) == "b"
 
 
+def test_one_that_is_tried_and_fails_does_not_keep_the_others_waiting():
+    waiting = crowd(heard("a", tried_at=NOW - 5), heard("b", data_at=NOW - 900, tried_at=NOW - 950), heard("c"))
+    assert next_patch(waiting, NOW, POLICY, 0) == "c"
+    assert next_patch(waiting[:2] + waiting[3:], NOW, POLICY, 0) == "b"
+
+
 def test_a_visit_is_due_by_age_by_news_or_by_urgency():
     fresh = {"data_at": NOW - 10}
     assert next_patch(crowd(heard("a", **fresh)), NOW, POLICY, 0) is None
@@ -127,10 +133,24 @@ def test_who_hears_everybody_or_is_not_busy_makes_no_pause():
     assert pauses(visits([*BUSY, *connected], 120)) == []
 
 
-def test_who_goes_first_does_not_wait_while_the_adapter_listens():
-    waiting = crowd(heard("a", data_at=NOW - DAY), heard("pairs", wants_pairing=True))
-    assert {name for _, name in visits(waiting, 60)} == {"pairs"}
-    assert pauses(visits(waiting, 60)) == []
+def test_who_goes_first_does_not_wait_while_the_adapter_listens_and_does_not_make_it_longer():
+    """An urgent patch that is visited every 6 s; the pause is counted from its beginning."""
+    urgent, listening, now, chosen = heard("urgent", urgent=True), Listening(), NOW, []
+    while now < NOW + 120:
+        urgent = replace(urgent, not_before=chosen[-1][0] + 6 if chosen and chosen[-1][1] == "urgent" else now)
+        candidates = crowd(replace(urgent, heard_at=now), *(replace(item, heard_at=now) for item in BUSY))
+        name = listening.next_patch(candidates, now, POLICY, 0)
+        if name is None:
+            now += 0.5
+            continue
+        chosen.append((now, name))
+        now += 1
+        listening.connected(now)
+    at = [time for time, name in chosen if name == "urgent"]
+    assert max(later - time for time, later in pairwise(at)) <= 7
+    others = [time for time, name in chosen if name != "urgent"]
+    assert max(later - time for time, later in pairwise(others)) <= 12
+    assert max(others) > NOW + 100
 
 
 def test_backoff_grows_and_ends():

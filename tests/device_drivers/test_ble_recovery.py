@@ -296,7 +296,7 @@ class Dropping:
             self.links += 1
             on_disconnected(None)
             await asyncio.sleep(0)
-        self.client = SimpleNamespace(lose=lambda: on_disconnected(None))
+        self.client = SimpleNamespace(is_connected=True, lose=lambda: on_disconnected(None))
         return self.client
 
 
