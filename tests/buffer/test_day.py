@@ -66,7 +66,7 @@ async def work(folder, hours):
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(1_800)
+@pytest.mark.timeout(300 * HOURS)
 def test_nothing_grows(tmp_path):
     command = [sys.executable, __file__, tmp_path, str(HOURS)]
     paths = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "benchmarks")]
