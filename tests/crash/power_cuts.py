@@ -10,12 +10,13 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import mutants
@@ -29,9 +30,9 @@ _SWAP_EVERY = 25
 
 
 @contextmanager
-def folder():
+def folder(within=Path("/dev/shm")):
     """In memory where there is such a file system: every state writes a database."""
-    path = Path(tempfile.mkdtemp(prefix="crash-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    path = Path(tempfile.mkdtemp(prefix="crash-", dir=within if within.is_dir() else None))
     try:
         yield path
     finally:
@@ -72,7 +73,7 @@ def cuts(recording, states, seed):
     return start, sorted(chosen)
 
 
-def judge_cuts(recording, start, chosen, kek, mutant):
+def judge_cuts(recording, start, chosen, kek, mutant, within):
     """(how many were judged, [(cut, verdict)] of those with something wrong). A mutant stops at its first one."""
     operations, said = recording
     if mutant == "unbound":
@@ -80,7 +81,7 @@ def judge_cuts(recording, start, chosen, kek, mutant):
     disk, wrong = Disk(operations), []
     disk.advance(start)
     disk.settle()
-    with folder() as place:
+    with folder(within) as place:
         for number, (at, mode, seed) in enumerate(chosen, start=1):
             disk.advance(at)
             for path in place.iterdir():
@@ -96,21 +97,35 @@ def judge_cuts(recording, start, chosen, kek, mutant):
     return len(chosen), wrong
 
 
+@contextmanager
+def workers_that_end(number):
+    """A pool of processes that Ctrl-C ends, whatever they are at."""
+    ignore = (signal.SIGINT, signal.SIG_IGN)
+    pool = ProcessPoolExecutor(number, get_context("fork"), initializer=signal.signal, initargs=ignore)
+    try:
+        yield pool
+    except BaseException:
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def run(states, seed, mutant=None, *, progress=lambda _: None):
     """The numbers, and what is wrong."""
     total, problems = {"states": 0, "acknowledged": 0}, []
     workers = 1 if mutant else 2 * (os.cpu_count() or 1)  # they wait for threads of SQLite
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+    with folder() as place, workers_that_end(workers) as pool:
         while total["states"] < states and not (mutant and problems):
             kek = secrets.token_bytes(32)
-            with folder() as place:
-                recording = record(place, seed, kek, mutant)
+            recording = record(place, seed, kek, mutant)
             start, chosen = cuts(recording, min(states - total["states"], _STATES_PER_RECORDING), seed)
             total["acknowledged"] += len(known_at(recording[1], len(recording[0])).acked)
             # Every job replays the recording for itself, so that it gets a stretch of it; late ones take longer.
             size = len(chosen) if mutant else -(-len(chosen) // (8 * workers))
             futures = [
-                pool.submit(judge_cuts, recording, start, chosen[first : first + size], kek, mutant)
+                pool.submit(judge_cuts, recording, start, chosen[first : first + size], kek, mutant, place)
                 for first in range(0, len(chosen), size)
             ]
             for judged, wrong in (future.result() for future in futures):
@@ -122,15 +137,24 @@ def run(states, seed, mutant=None, *, progress=lambda _: None):
     return total | counts, problems
 
 
+def at_least_1(text):
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return int(text)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--states", type=int, default=2_000, choices=range(1, 10_000_000), metavar="N")
+    parser.add_argument("--states", type=at_least_1, default=2_000, metavar="N")
     parser.add_argument("--seed", type=int, default=int(os.environ.get("TEST_SEED", "1")))
     parser.add_argument("--mutant", choices=mutants.MUTANTS, help="break it on purpose, stop where it shows")
     parser.add_argument("--json", action="store_true", help="nothing but the object")
     arguments = parser.parse_args()
     show = (lambda done: None) if arguments.json else (lambda done: print(f"{done} states", file=sys.stderr))
-    total, problems = run(arguments.states, arguments.seed, arguments.mutant, progress=show)
+    try:
+        total, problems = run(arguments.states, arguments.seed, arguments.mutant, progress=show)
+    except KeyboardInterrupt:
+        return 130
     for seed, (at, mode, cut_seed), verdict in problems[: 0 if arguments.json else 10]:
         print(f"seed {seed}, cut after operation {at} ({mode}, {cut_seed}): {verdict}", file=sys.stderr)
     print(json.dumps(total))
