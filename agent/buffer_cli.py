@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import syslog
+from collections import Counter
 from typing import Any
 
 from config.load import load
@@ -115,7 +116,7 @@ def show_verified(tables: dict[str, dict[str, int]], file: str) -> str:
     lines = [f"{name:<11} {table['rows']} rows, {table['damaged']} damaged" for name, table in tables.items()]
     lines.append(f"file        {file}")
     if file != "ok" or any(table["damaged"] for table in tables.values()):
-        lines.append("DAMAGED: keep a copy of the state folder. Events that do not open are set aside and named.")
+        lines.append("DAMAGED: keep a copy of the state folder, then: docs/durability.md, When it is damaged.")
     return "\n".join(lines)
 
 
@@ -162,16 +163,25 @@ _FATES = {
     "quarantined": "refused again: it is a new entry now, with the reason it has today",
     "durable": "stored",
     "queued": "in the queue again",
+    "duplicate": "was here already",
+    "unchanged": "says nothing new",
+    "waiting": "waits for the application of its patch",
+    "overflowed": "refused again, and the quarantine is full: it is counted",
+    "kept": "stays",
+    "gone": "is gone by now",
 }
 
 
 def show_requeued(result: dict[str, Any]) -> str:
-    """What became of each."""
-    lines = []
+    """What became of each, and of how many."""
+    lines, fates = [], Counter[str]()
     for item in result["requeued"]:
         why = f": {item['why']}" if "why" in item else ""
-        fate = _FATES.get(item["fate"], item["fate"])
+        fate = ", ".join(_FATES.get(each, each) for each in item["fate"].split(", "))
+        fates[fate] += 1
         lines.append(f"{item['id']:>6}  {fate}{why}")
+    if len(lines) > 1:
+        lines += [f"{number} of {len(lines)}: {fate}" for fate, number in fates.most_common()]
     return "\n".join(lines) or "The quarantine is empty."
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from os import environ
 from pathlib import Path
+from typing import Any
 
 from pydantic import JsonValue
 
@@ -25,6 +26,7 @@ from agent.setup import (
 )
 from buffer.errors import InUseError, MediumError, StoreError
 from buffer.medium import surely_missing
+from buffer.store import EventBuffer
 from config.settings import Settings
 
 UNIT = "patch-gateway"
@@ -40,10 +42,15 @@ def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue
 
     async def run() -> Answer:
         buffer = await open_buffer(settings)
+        doing = asyncio.create_task(Commands(buffer, settings).run(command, arguments))
         try:
-            result = await Commands(buffer, settings).run(command, arguments)
+            stuck = await _stuck(buffer, doing)
         finally:
             await buffer.close()
+        await asyncio.wait({doing})
+        if stuck and doing.exception():
+            return Answer(ok=False, error=f"Not done, or not all of it: {stuck}. Mend that, then do it again.")
+        result = await doing
         if isinstance(result, Failed):
             return Answer(ok=False, error=result.reason)
         return Answer(ok=True, result=result)
@@ -58,12 +65,30 @@ def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue
         return Answer(ok=False, error=str(error))
 
 
+async def _stuck(buffer: EventBuffer, doing: "asyncio.Task[Any]") -> str | None:
+    """Why nothing can be written, and has not been for some time; None when it is done."""
+    since: float | None = None
+    while not doing.done():
+        since = (since or time.monotonic()) if buffer.trouble else None
+        if buffer.trouble and since and time.monotonic() - since > PATIENCE_SECONDS:
+            return buffer.trouble.value
+        await asyncio.wait({doing}, timeout=0.1)
+    return None
+
+
 def no_buffer(settings: Settings) -> str | None:
     """What to say where there is none: the daemon and `pair` make one; who looks at it has mistyped, or lost it."""
     path = database_path(settings)
-    if not surely_missing(path):
+    if not surely_missing(path) and not _is_empty(path):
         return None
     return f"There is no buffer at {path}: the daemon makes it when it first starts (--config names other settings)."
+
+
+def _is_empty(path: Path) -> bool:
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return False
 
 
 def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue], argv: Sequence[str]) -> Answer | int:

@@ -33,7 +33,7 @@ class Lock:
             database.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except PermissionError:
-            raise StoreError(f"{path} may not be opened by this user: run it with sudo.") from None
+            raise _not_allowed(path) from None
         except OSError as error:
             raise MediumError(f"{path} cannot be opened: {error}") from error
         try:
@@ -46,6 +46,12 @@ class Lock:
 
     def release(self) -> None:
         os.close(self._descriptor)
+
+
+def _not_allowed(path: Path) -> StoreError:
+    return StoreError(
+        f"{path} may not be opened by this user: run it with sudo, or give it to the owner of its folder."
+    )
 
 
 def flush(database: Path) -> None:
@@ -69,6 +75,8 @@ def _each(database: Path, act: Callable[[int], None]) -> None:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             continue
+        except PermissionError:
+            raise _not_allowed(path) from None
         try:
             act(descriptor)
         except OSError as error:
@@ -89,6 +97,7 @@ async def open_writer(database: Path, quota_pages: int) -> aiosqlite.Connection:
         raise MediumError(f"{database} cannot be opened: {error}") from error
     connection = await aiosqlite.connect(database, isolation_level=None, timeout=_LOCKED_SECONDS)
     try:
+        await _recognise(connection, database)
         await pragma(connection, f"page_size={PAGE_SIZE}")
         mode = await pragma(connection, "journal_mode=WAL")
         await pragma(connection, "synchronous=FULL")
@@ -148,6 +157,13 @@ def migrations() -> list[tuple[int, str]]:
         if match:
             found.append((int(match[1]), entry.read_text(encoding="utf-8")))
     return sorted(found)
+
+
+async def _recognise(connection: aiosqlite.Connection, database: Path) -> None:
+    """Nothing is written into somebody else's file."""
+    tables = await connection.execute_fetchall("SELECT name FROM sqlite_master WHERE type = 'table'")
+    if tables and "kek" not in {row[0] for row in tables}:
+        raise SchemaError(f"{database} is no buffer of patch-gateway; nothing in it was changed. Move it away.")
 
 
 async def _migrate(connection: aiosqlite.Connection, database: Path) -> None:

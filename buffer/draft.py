@@ -17,7 +17,7 @@ from buffer.lost import Lost
 from buffer.marks import Mark
 from buffer.quarantine import Limits, Quarantined, entry
 from buffer.sealing import CURRENT_DICTIONARY, Dek
-from buffer.state import GATEWAY_REF, REGISTRY_DAY, Entry, Journal, MarkKey, State, Waiting
+from buffer.state import GATEWAY_REF, KEPT_NUMBERS, REGISTRY_DAY, Entry, Journal, MarkKey, State, Waiting
 from buffer.statements import (
     DELETE_EVENT,
     INSERT_DEK,
@@ -77,7 +77,7 @@ class Draft:
         self._touched_marks: dict[MarkKey, None] = {}
         self._touched_devices: dict[str, None] = {}
         self._touched_lost: dict[str | None, None] = {}
-        self._own_before = state.numbers["own"]
+        self._before = {name: state.numbers[name] for name in KEPT_NUMBERS}
 
     def hold(self, clocks: tuple[Moment, datetime] | None) -> None:
         """From here on events are held for the clock, `clocks` being what both said when they came; None: sent."""
@@ -272,7 +272,8 @@ class Draft:
             self._ops.append(Op(OVERFLOW, (sender, stamp, stamp, dek.id, about)))
             self._count(state.overflow, sender, 1)
             return False
-        self._ops.append(Op(INSERT_QUARANTINE, (digest, sender, dek.id, sealed)))
+        row = self._count(self._state.numbers, "last_entry", 1)
+        self._ops.append(Op(INSERT_QUARANTINE, (row, digest, sender, dek.id, sealed)))
         self._journal.set(state.quarantine, digest, (sender, octets))
         self._count(state.senders, sender, 1)
         self._count(state.numbers, "quarantine_octets", octets)
@@ -359,8 +360,9 @@ class Draft:
             if lost:
                 dek = self._dek(GATEWAY_REF, self._today)
                 yield Op(PUT_LOST, (self._keys.blind("lost", whose or ""), dek.id, dek.seal(lost.to_json())))
-        if self._state.numbers["own"] != self._own_before:
-            yield Op("UPDATE meta SET value = ? WHERE key = 'own'", (self._state.numbers["own"],))
+        for name, before in self._before.items():
+            if self._state.numbers[name] != before:
+                yield Op("UPDATE meta SET value = ? WHERE key = ?", (self._state.numbers[name], name))
 
     def _dek_of(self, device_id: str | None, day: str) -> Dek:
         """The key of a (paired) patch for a day, else the gateway's own."""

@@ -4,7 +4,7 @@ StoreError
 +-- SealError      the key: missing, unreadable, or not the one this database was made with
 +-- InUseError     another process has the buffer open
 +-- NotNowError    something passing, such as a lock or a full disk: try again
-+-- SchemaError    the database was written by a newer version
++-- SchemaError    the database was written by a newer version, or by another program
 +-- MediumError    the disk: acknowledge nothing more and end the process without touching the file
 """
 
@@ -26,7 +26,7 @@ class NotNowError(StoreError):
 
 
 class SchemaError(StoreError):
-    """Install the version that wrote this database, or a newer one."""
+    """Install the version that wrote this database, or a newer one; or it is no buffer at all."""
 
 
 class MediumError(StoreError):

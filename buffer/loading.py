@@ -15,7 +15,7 @@ from buffer.lost import Lost
 from buffer.marks import Mark
 from buffer.quarantine import Limits
 from buffer.sealing import Dek
-from buffer.state import Entry, MarkKey, State, Waiting
+from buffer.state import KEPT_NUMBERS, Entry, MarkKey, State, Waiting
 
 SELECT_DEK = "SELECT id, device_ref, day, epoch, dict_id, wrapped, words FROM dek"
 
@@ -34,10 +34,10 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
         dek = unwrap_dek(row, keys)
         by_id[dek.id] = state.deks[row[1], row[2]] = dek
     for ref, dek_id, sealed in await _rows(connection, "SELECT ref, dek_id, sealed FROM device"):
-        record = DeviceRecord.model_validate_json(by_id[dek_id].open(sealed))
+        record = DeviceRecord.model_validate_json(_opened(by_id, dek_id, sealed, "device"))
         state.devices[record.device_id] = Entry(ref, by_id[dek_id], record)
     for dek_id, sealed in await _rows(connection, "SELECT dek_id, sealed FROM former"):
-        former = Former.model_validate_json(by_id[dek_id].open(sealed))
+        former = Former.model_validate_json(_opened(by_id, dek_id, sealed, "former"))
         state.former[former.device_id] = former
     marks = "SELECT device_ref, stream, boot, floor, settled, runs FROM mark ORDER BY id"
     for ref, stream, boot, *mark in await _rows(connection, marks):
@@ -52,7 +52,7 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
         octets += size
     state.overflow.update({row[0]: row[1] for row in await _rows(connection, "SELECT sender, count FROM overflow")})
     for dek_id, sealed in await _rows(connection, "SELECT dek_id, sealed FROM lost"):
-        lost = Lost.model_validate_json(by_id[dek_id].open(sealed))
+        lost = Lost.model_validate_json(_opened(by_id, dek_id, sealed, "lost"))
         state.lost[lost.device_id] = lost
     # Not GROUP BY: it would sort the whole queue, in a file on a disk that may be full.
     each = ", ".join(f"coalesce(sum(lane = {int(lane)}), 0)" for lane in Lane)
@@ -61,9 +61,8 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
     last_ref = (await _rows(connection, "SELECT coalesce(max(ref), 0) FROM device"))[0][0]
     last_mark = max((key.device_ref for key in state.marks), default=0)
     last_dek_ref = max((ref for ref, _ in state.deks), default=0)
-    own = (await _rows(connection, "SELECT value FROM meta WHERE key = 'own'"))[0][0]
     state.numbers.update(
-        own=own,
+        {name: value for name, value in await _rows(connection, "SELECT key, value FROM meta") if name in KEPT_NUMBERS},
         last_ref=max(last_ref, last_mark, last_dek_ref),
         last_dek=max(by_id, default=0),
         last_event=(await _rows(connection, "SELECT coalesce(max(id), 0) FROM event"))[0][0],
@@ -71,6 +70,16 @@ async def load(connection: aiosqlite.Connection, keys: KeyRing, gateway_id: str,
         held=(await _rows(connection, "SELECT count(*) FROM held"))[0][0],
     )
     return state
+
+
+def _opened(deks: dict[int, Dek], dek_id: int, sealed: bytes, table: str) -> bytes:
+    try:
+        return deks[dek_id].open(sealed)
+    except (KeyError, SealError):
+        raise SealError(
+            f"A row of the table {table} is damaged: `patch-gateway buffer verify` counts such rows, and"
+            " docs/durability.md says under When it is damaged what to do."
+        ) from None
 
 
 def unwrap_dek(row: Any, keys: KeyRing) -> Dek:

@@ -40,6 +40,11 @@ class MarkKey(NamedTuple):
     boot: bytes
 
 
+# Counted in the transaction that uses them, so that none is given twice, not even after a start: of the gateway's own
+# events, and of entries of the quarantine.
+KEPT_NUMBERS = ("own", "last_entry")
+
+
 @dataclass(slots=True)
 class State:
     """Loaded at open, changed only inside a Draft."""
@@ -58,7 +63,7 @@ class State:
     overflow: dict[bytes, int] = field(default_factory=dict)
     lost: dict[str | None, Lost] = field(default_factory=dict)
     lanes: dict[Lane, int] = field(default_factory=dict)
-    # own, last_dek, last_event, last_ref, held, quarantine_octets
+    # KEPT_NUMBERS, last_dek, last_event, last_ref, held, quarantine_octets
     numbers: dict[str, int] = field(default_factory=dict)
 
 

@@ -21,7 +21,7 @@ PUT_MARK = (
     " SET floor = excluded.floor, settled = excluded.settled, runs = excluded.runs"
 )
 PUT_LOST = "INSERT OR REPLACE INTO lost(blind, dek_id, sealed) VALUES (?, ?, ?)"
-INSERT_QUARANTINE = "INSERT INTO quarantine(digest, sender, seen, dek_id, sealed) VALUES (?, ?, 1, ?, ?)"
+INSERT_QUARANTINE = "INSERT INTO quarantine(id, digest, sender, seen, dek_id, sealed) VALUES (?, ?, ?, 1, ?, ?)"
 SEEN_AGAIN = "UPDATE quarantine SET seen = seen + 1 WHERE digest = ?"
 OVERFLOW = (
     "INSERT INTO overflow(sender, count, first_at, last_at, dek_id, sealed) VALUES (?, 1, ?, ?, ?, ?)"

@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from buffer.errors import MediumError, SealError
+from buffer.errors import MediumError, SchemaError, SealError
 from buffer.held import HELD
 from buffer.keys import KeyRing
 from buffer.loading import SELECT_DEK, unwrap_dek
@@ -38,15 +38,24 @@ class Verification:
 
     def run(self) -> Iterator[int]:
         """One after another, how many rows there are in all; then 1 for each row that was opened. MediumError where the
-        file cannot be read, SealError for another key.
+        file cannot be read, SealError for another key, SchemaError where it is no buffer.
         """
+        begun = False
         try:
             with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True)) as connection:
-                yield from self._run(connection)
+                for number in self._run(connection):
+                    yield number
+                    begun = True
         except sqlite3.Error as error:
-            raise MediumError(f"{self._database} cannot be read: {error}") from error
+            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+                raise MediumError(f"{self._database} cannot be read: {error}") from error
+            self.file = str(error)
+            if not begun:
+                yield 0
 
     def _run(self, connection: sqlite3.Connection) -> Iterator[int]:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'kek'").fetchone():
+            raise SchemaError(f"{self._database} is no buffer of patch-gateway.")
         check = connection.execute("SELECT check_value FROM kek WHERE epoch = ?", (self._keys.epoch,)).fetchone()
         if check is None or not self._keys.verify(check[0]):
             raise SealError("The key is not the one this buffer was made with.")

@@ -12,6 +12,7 @@ from glucose import CLAIMS, NOW, PATCH, RECORD, START
 from rig import BATCH, PATIENT, make_gateway
 from upstreams import Upstream
 
+from agent import offline
 from agent.counters import Counters
 from agent.ingest import Ingest
 from agent.jobs import Jobs
@@ -21,7 +22,10 @@ from agent.sync import Sync
 from buffer.devices import Application
 from buffer.lanes import Lane
 from buffer.lost import Lost
+from buffer.medium import Trouble
 from buffer.quarantine import Limits, entry
+from buffer.writer import Writer
+from config.load import load
 from device_drivers.base import Channel, Frame
 from device_drivers.device_types import DEVICE_TYPES, Defaults
 from device_drivers.emulated import cgm, cgm_capture
@@ -237,7 +241,7 @@ async def test_requeued_twice_at_once_it_is_there_once(gateway):
     both = await asyncio.gather(by_hand(gateway, action="requeue"), by_hand(gateway, action="requeue", ids=[1, 1]))
     assert [len(each["requeued"]) for each in both] == [1, 1]
     assert gateway.buffer.quarantined == 1
-    assert await gateway.buffer.look.quarantine_ids() == [1]
+    assert len(await gateway.buffer.look.quarantine_ids()) == 1
     await put(gateway, b"y")  # the writer goes on
 
 
@@ -282,3 +286,46 @@ def test_verify_finds_a_row_that_does_not_open(process):
     assert done.returncode == 1
     assert "event       1 rows, 1 damaged" in done.stdout
     assert "DAMAGED: keep a copy" in done.stdout
+
+
+def test_a_file_that_is_no_sound_buffer_is_said_and_not_written_to(process):
+    """Another program's database, an empty file, a damaged one."""
+    process.command("pair", "--device-id", PATCH, "--batch", BATCH, "--type", "insulin_patch", "--transport", "mqtt")
+    database = process.folder / "state" / "buffer.db"
+    sound = database.read_bytes()
+    database.unlink()
+    with sqlite3.connect(database) as connection:
+        connection.execute("CREATE TABLE recipe (name TEXT)")
+    connection.close()
+    foreign = database.read_bytes()
+    for command, code in (("stats", 1), ("verify", 2)):
+        done = process.command("buffer", command)
+        assert (done.returncode, "is no buffer of patch-gateway" in done.stderr) == (code, True), command
+    assert database.read_bytes() == foreign
+    database.write_bytes(b"")
+    for command, code in (("stats", 1), ("verify", 2)):
+        done = process.command("buffer", command)
+        assert (done.returncode, "There is no buffer at" in done.stderr) == (code, True), command
+    assert database.read_bytes() == b""
+    database.write_bytes(sound[: len(sound) // 2])
+    done = process.command("buffer", "verify")
+    assert (done.returncode, "malformed" in done.stdout) == (1, True)
+    assert process.command("buffer", "stats").returncode == 74
+    database.write_bytes(sound)
+    with sqlite3.connect(database) as connection:
+        connection.execute("UPDATE device SET sealed = zeroblob(40)")
+    connection.close()
+    assert "A row of the table device is damaged" in process.command("buffer", "stats").stderr
+
+
+def test_a_command_does_not_wait_for_ever_for_room(process, monkeypatch):
+    async def no_room(writer, _):
+        writer._say(Trouble.FULL)
+        return False
+
+    monkeypatch.setattr(offline, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(Writer, "_try", no_room)
+    claims = {"device_id": PATCH, "batch_number": BATCH, "device_type": "insulin_patch", "transport": "mqtt"}
+    answer = offline.run_offline(load(process.folder / "gateway.toml"), "pair", claims)
+    assert not answer.ok
+    assert answer.error == "Not done, or not all of it: there is no room for more. Mend that, then do it again."

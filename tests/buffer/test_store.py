@@ -12,7 +12,6 @@ from buffer import database
 from buffer.devices import Application
 from buffer.errors import InUseError, MediumError, SchemaError, SealError, StoreError
 from buffer.lanes import Lane, next_lane
-from buffer.quarantine import Limits, entry
 from buffer.store import EventBuffer
 
 
@@ -141,33 +140,6 @@ async def test_own_keys_never_repeat(tmp_path):
         await buffer.close()
     assert len(set(keys)) == 9
     assert all(key.startswith("gw-test.gateway.") for key in keys)
-
-
-async def test_quarantine_is_bounded_and_what_it_cannot_keep_is_counted(tmp_path):
-    limits = Limits(per_sender=3)
-    buffer = await open_buffer(tmp_path, limits=limits)
-
-    def bad(number, sender="NFLX_0A1B2C3D"):
-        return buffer.submit(
-            lambda draft: draft.quarantine(entry(sender, "bad", "mqtt", NOW, b"%d" % number)), now=True
-        )
-
-    assert [await bad(n) for n in (1, 2, 2, 3, 4, 5)] == [True, True, True, True, False, False]
-    assert await bad(1, sender="another") is True
-    await buffer.close()
-    buffer = await open_buffer(tmp_path, limits=limits)
-    assert buffer.quarantined == 4
-    assert sum(buffer.overflow.values()) == 2
-    assert await bad(6) is False
-    assert sorted(times for _, times, _ in await buffer.look.quarantine_entries()) == [1, 1, 1, 2]
-    await buffer.close()
-
-
-async def test_quarantine_keeps_the_head_of_a_large_payload(buffer):
-    await buffer.submit(lambda draft: draft.quarantine(entry("x", "big", "mqtt", NOW, b"a" * (1 << 20))), now=True)
-    ((_, _, item),) = await buffer.look.quarantine_entries()
-    assert item.length == 1 << 20
-    assert len(item.payload) < 24_000
 
 
 async def test_one_process_at_a_time_and_one_key(tmp_path):
