@@ -1,16 +1,8 @@
 """The quarantine in the buffer: bounded, counted, and its numbers a person's to type."""
 
-import pytest
 from buffers import NOW, open_buffer
 
 from buffer.quarantine import Limits, entry
-
-
-@pytest.fixture
-async def buffer(tmp_path):
-    opened = await open_buffer(tmp_path, tick=0.02)
-    yield opened
-    await opened.close()
 
 
 async def test_quarantine_is_bounded_and_what_it_cannot_keep_is_counted(tmp_path):
@@ -46,8 +38,10 @@ async def test_the_number_of_an_entry_is_no_other_entrys_also_after_a_start(tmp_
     assert seen == [1, 2, 3]
 
 
-async def test_quarantine_keeps_the_head_of_a_large_payload(buffer):
+async def test_quarantine_keeps_the_head_of_a_large_payload(tmp_path):
+    buffer = await open_buffer(tmp_path)
     await buffer.submit(lambda draft: draft.quarantine(entry("x", "big", "mqtt", NOW, b"a" * (1 << 20))), now=True)
     ((_, _, item),) = await buffer.look.quarantine_entries()
     assert item.length == 1 << 20
     assert len(item.payload) < 24_000
+    await buffer.close()
