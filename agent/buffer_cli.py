@@ -30,7 +30,7 @@ def add(commands: Any, ask: Any) -> None:
 def _add_quarantine(quarantine: argparse.ArgumentParser, ask: Any) -> None:
     actions = quarantine.add_subparsers(required=True, metavar="ACTION")
     listed = actions.add_parser("list", help="the newest entries, without what they hold")
-    listed.add_argument("--limit", type=_at_least_1, default=100, metavar="N", help="default 100")
+    listed.add_argument("--limit", type=at_least_1, default=100, metavar="N", help="default 100")
     listed.add_argument("--json", action="store_true")
     listed.set_defaults(
         run=lambda arguments: ask(
@@ -58,9 +58,10 @@ def _add_quarantine(quarantine: argparse.ArgumentParser, ask: Any) -> None:
         )
 
 
-def _at_least_1(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
+def at_least_1(text: str) -> int:
+    """A number of things on a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: a whole number, at least 1")
     return int(text)
 
 

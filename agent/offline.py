@@ -67,10 +67,11 @@ def run_offline(settings: Settings, command: str, arguments: dict[str, JsonValue
 
 async def _stuck(buffer: EventBuffer, doing: "asyncio.Task[Any]") -> str | None:
     """Why nothing can be written, and has not been for some time; None when it is done."""
-    since: float | None = None
+    went_well = time.monotonic()
     while not doing.done():
-        since = (since or time.monotonic()) if buffer.trouble else None
-        if buffer.trouble and since and time.monotonic() - since > PATIENCE_SECONDS:
+        if buffer.trouble is None:
+            went_well = time.monotonic()
+        elif time.monotonic() - went_well > PATIENCE_SECONDS:
             return buffer.trouble.value
         await asyncio.wait({doing}, timeout=0.1)
     return None
@@ -79,16 +80,9 @@ async def _stuck(buffer: EventBuffer, doing: "asyncio.Task[Any]") -> str | None:
 def no_buffer(settings: Settings) -> str | None:
     """What to say where there is none: the daemon and `pair` make one; who looks at it has mistyped, or lost it."""
     path = database_path(settings)
-    if not surely_missing(path) and not _is_empty(path):
+    if not surely_missing(path):
         return None
     return f"There is no buffer at {path}: the daemon makes it when it first starts (--config names other settings)."
-
-
-def _is_empty(path: Path) -> bool:
-    try:
-        return path.stat().st_size == 0
-    except OSError:
-        return False
 
 
 def ask_or_do(settings: Settings, command: str, arguments: dict[str, JsonValue], argv: Sequence[str]) -> Answer | int:

@@ -34,9 +34,9 @@ def medium_failed(error: sqlite3.Error) -> bool:
 
 
 def surely_missing(path: Path) -> bool:
-    """Is there no such file, as far as we may look?"""
+    """Is there no such file, or nothing in it, as far as we may look?"""
     try:
-        return not path.exists()
+        return not path.exists() or not path.stat().st_size
     except OSError:
         return False
 

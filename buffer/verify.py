@@ -47,7 +47,7 @@ class Verification:
                     yield number
                     begun = True
         except sqlite3.Error as error:
-            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
                 raise MediumError(f"{self._database} cannot be read: {error}") from error
             self.file = str(error)
             if not begun:

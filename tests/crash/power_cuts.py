@@ -23,6 +23,8 @@ import mutants
 from check import judge, known_at
 from recording import MODES, Disk, read
 
+from agent.buffer_cli import at_least_1
+
 HERE = Path(__file__).parent
 _ROUNDS = 220
 _STATES_PER_RECORDING = 5_000
@@ -135,12 +137,6 @@ def run(states, seed, mutant=None, *, progress=lambda _: None):
             seed += 1
     counts = {kind: sum(len(getattr(v, kind)) for _, _, v in problems) for kind in ("lost", "doubled", "corrupt")}
     return total | counts, problems
-
-
-def at_least_1(text):
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return int(text)
 
 
 def main():

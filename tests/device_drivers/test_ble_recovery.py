@@ -288,15 +288,15 @@ async def test_a_patch_that_is_away_does_not_wait_for_an_adapter_that_is_there(a
 class Dropping:
     """bleak where each link is lost at once, `times` in a row."""
 
-    def __init__(self, times):
-        self.links, self._times = 0, times
+    def __init__(self, times, connected=True):
+        self.links, self._times, self._connected = 0, times, connected
 
     async def __call__(self, _class, device, _name, on_disconnected, **_):
         while self.links < self._times:
             self.links += 1
             on_disconnected(None)
             await asyncio.sleep(0)
-        self.client = SimpleNamespace(is_connected=True, lose=lambda: on_disconnected(None))
+        self.client = SimpleNamespace(is_connected=self._connected, lose=lambda: on_disconnected(None))
         return self.client
 
 
@@ -314,3 +314,10 @@ async def test_a_link_that_is_lost_at_once_is_not_made_again_and_again(monkeypat
         client.lose()
         assert told == ["lost"]
     assert dropping.links == links
+
+
+async def test_a_link_that_is_lost_between_its_last_answer_and_its_user_is_told(monkeypatch):
+    told = []
+    monkeypatch.setattr(ble_bleak, "establish_connection", Dropping(0, connected=False))
+    await ble_bleak.connect(BLEDevice(ADDRESS, PATCH, {}), PATCH, lambda: told.append("lost"))
+    assert told == ["lost"]
